@@ -1,0 +1,131 @@
+"""`jobrunner enqueue`: one run more, and, when asked, its result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from jobrunner.catalogue import Entry
+from jobrunner.client import enqueue, forced_entry
+from jobrunner.durations import Micros
+from jobrunner.errors import NotFound, UsageError
+from jobrunner.ids import new_id
+from jobrunner.model import NewRun
+from jobrunner.storage import Storage
+
+from .arguments import parse_arguments
+from .command import TASK, command
+from .moments import duration, moment
+from .screen import say
+from .session import Session
+from .words import rfc3339
+
+
+@command("enqueue")
+@click.argument("task", type=TASK)
+@click.option("--args", "texts", multiple=True, metavar="ARGS", help="JSON, KEY=TEXT, KEY:=JSON, @FILE or -.")
+@click.option("--in", "delay", metavar="DURATION", help="Run it after this time: 10m.")
+@click.option("--at", metavar="TIME", help="Run it then: 2026-11-24T02:30, 'tomorrow 02:30'.")
+@click.option("--priority", type=int, help="Higher first; else the task's own.")
+@click.option(
+    "--expires", metavar="DURATION", help="Give up when it has not started this long after it is due."
+)
+@click.option("--wait", is_flag=True, help="Wait for its end and print the result.")
+@click.option("--timeout", metavar="DURATION", help="With --wait: stop waiting after this time (exit 124).")
+@click.option("--exit-status", is_flag=True, help="With --wait: exit with the command's own code.")
+@click.option("--logs", is_flag=True, help="With --wait: show the output on stderr while it runs.")
+@click.option("--force", is_flag=True, help="Even when no supervisor has published such a task.")
+@click.pass_obj
+def enqueue_command(
+    session: Session,
+    *,
+    task: str,
+    texts: Sequence[str],
+    delay: str | None,
+    at: str | None,
+    priority: int | None,
+    expires: str | None,
+    wait: bool,
+    timeout: str | None,
+    exit_status: bool,
+    logs: bool,
+    force: bool,
+) -> int:
+    """Enqueue a run of TASK and print its id.
+
+    \b
+    jobrunner enqueue resize --args '{"image": 42}' --wait
+    jobrunner enqueue resize --args image:=42 --args title=Sea --in 10m
+    """
+    _check_options(delay=delay, at=at, wait=wait, needs_wait=bool(timeout) or exit_status or logs)
+    arguments = parse_arguments(texts)
+    entry = _entry(session, task, force=force)
+    now = session.now()
+    run = enqueue(
+        entry,
+        run_id=new_id(now),
+        now=now,
+        args=arguments.args,
+        kwargs=arguments.kwargs,
+        due_at=_due_at(session, delay, at, now),
+        priority=priority,
+        expires=None if expires is None else duration(expires, "--expires"),
+    )
+    storage = session.storage(create=force)
+    storage.add([run])
+    _warn(session, storage, entry)
+    if not wait:
+        _print_run(session, run)
+        return 0
+    from .waiting import wait_for_result
+
+    patience = None if timeout is None else duration(timeout, "--timeout")
+    return wait_for_result(session, run.id, entry, patience=patience, exit_status=exit_status, logs=logs)
+
+
+def _check_options(*, delay: str | None, at: str | None, wait: bool, needs_wait: bool) -> None:
+    if delay is not None and at is not None:
+        raise UsageError("--in and --at exclude each other", help="give one of them")
+    if needs_wait and not wait:
+        raise UsageError("--timeout, --exit-status and --logs need --wait", help="add --wait")
+
+
+def _entry(session: Session, task: str, *, force: bool) -> Entry:
+    try:
+        return session.entry(task)
+    except NotFound:
+        if not force:
+            raise
+        return forced_entry(task)
+
+
+def _due_at(session: Session, delay: str | None, at: str | None, now: Micros) -> Micros | None:
+    if delay is not None:
+        return now + duration(delay, "--in")
+    return None if at is None else moment(at, "--at", now=now, zone=session.zone())
+
+
+def _print_run(session: Session, run: NewRun) -> None:
+    screen = session.screen()
+    if session.json:
+        document = {
+            "id": run.id,
+            "task": run.task,
+            "state": run.state.value,
+            "due_at": rfc3339(run.due_at),
+        }
+        screen.json(document)
+    else:
+        screen.line(run.id)
+
+
+def _warn(session: Session, storage: Storage, entry: Entry) -> None:
+    """What keeps the run from starting soon, said at once rather than found out later."""
+    if not session.is_supervised():
+        say(f"warning: no supervisor is running; the run waits. Start one: {session.start_command()}")
+    targets = {"all", f"task:{entry.name}", f"pool:{entry.pool}"}
+    if any(each.target in targets for each in storage.pauses(session.now())):
+        say(f"warning: {entry.name} is paused; the run waits until it is resumed")
+    if entry.blocked:
+        say(f"warning: {entry.name} cannot run: {entry.blocked}")

@@ -1,0 +1,168 @@
+"""Which run an enqueue or a retry makes: what a client decides before it writes. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from .birth import new_run
+from .catalogue import Entry
+from .codec import encode_arguments
+from .durations import Micros
+from .errors import NotFound, UsageError, WrongArguments
+from .model import NewRun, Run, Trigger, task_lane
+
+ARGUMENT_LIMIT: Final = 128 * 1024  # bytes; execve refuses one string above it (Linux: MAX_ARG_STRLEN)
+_TASK_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
+_KEYWORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
+
+
+# ---- which task ------------------------------------------------------------------------------------------
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The help line that suggests the nearest of the known names; "" when none is near."""
+    found = difflib.get_close_matches(name, list(known), n=3)
+    return f"did you mean {' or '.join(repr(each) for each in found)}?" if found else ""
+
+
+def unknown_task(name: str, known: Iterable[str]) -> NotFound:
+    """The error for a task that no published catalogue has (semantics 20)."""
+    names = sorted(known)
+    listed = f"known tasks: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}" if names else ""
+    return NotFound(f"no task {name!r}", help=nearest(name, names) or listed)
+
+
+def forced_entry(name: str) -> Entry:
+    """An entry for a task that no catalogue has yet: its runs wait in a lane of their own until one has.
+
+    Raises UsageError for what cannot be a task's name.
+    """
+    if not _TASK_NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be the name of a task",
+            help="letters, digits, '_', '.' and '-', at most 100, the first a letter or a digit",
+        )
+    return Entry(name=name, kind="call", pool="default", lane=task_lane(name))
+
+
+# ---- enqueue ---------------------------------------------------------------------------------------------
+
+
+def enqueue(
+    entry: Entry,
+    *,
+    run_id: str,
+    now: Micros,
+    args: Sequence[object] | None = None,
+    kwargs: Mapping[str, object] | None = None,
+    due_at: Micros | None = None,
+    priority: int | None = None,
+    expires: Micros | None = None,
+) -> NewRun:
+    """The run that an enqueue makes. `args` replace the task's own, `kwargs` are merged over its own.
+
+    Raises WrongArguments for arguments that the task cannot take, PayloadError for what cannot be stored.
+    """
+    positional = entry.args if args is None else tuple(args)
+    named = {**entry.kwargs, **(kwargs or {})}
+    check_arguments(entry, positional, named)
+    return new_run(
+        entry,
+        run_id=run_id,
+        trigger=Trigger.ENQUEUE,
+        now=now,
+        due_at=now if due_at is None else max(now, due_at),
+        payload=encode_arguments(positional, named),
+        priority=priority,
+        expires=expires,
+    )
+
+
+def check_arguments(entry: Entry, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+    """Raise WrongArguments when these arguments cannot reach the task, as far as its entry tells."""
+    if entry.kind == "command":
+        _check_strings(entry, args, kwargs)
+    elif entry.parameters is not None:
+        _check_names(entry, entry.parameters, args, kwargs)
+
+
+def _check_names(
+    entry: Entry, parameters: Sequence[str], args: Sequence[object], kwargs: Mapping[str, object]
+) -> None:
+    takes = f"{entry.name} takes ({', '.join(parameters)})"
+    if len(args) > len(parameters):
+        raise WrongArguments(
+            f"{len(args)} positional arguments for {len(parameters)} of {entry.name}", help=takes
+        )
+    for name in kwargs:
+        if name not in parameters:
+            raise WrongArguments(
+                f"{entry.name} has no argument {name!r}", help=nearest(name, parameters) or takes
+            )
+        if name in parameters[: len(args)]:
+            raise WrongArguments(f"argument {name!r} of {entry.name} is given twice", help=takes)
+
+
+def _check_strings(entry: Entry, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+    for number, value in enumerate(args, 1):
+        _check_string(f"argument {number} of {entry.name}", value, reserved=0)
+    variables: dict[str, str] = {}
+    for name, value in kwargs.items():
+        variable = _variable(entry, name)
+        if variable in variables:
+            raise WrongArguments(
+                f"{name!r} and {variables[variable]!r} of {entry.name} would both be {variable}",
+                help="a command gets its keyword arguments in the environment: upper case, '-' as '_'",
+            )
+        variables[variable] = name
+        _check_string(f"argument {name!r} of {entry.name}", value, reserved=len(variable) + 1)
+
+
+def _variable(entry: Entry, name: str) -> str:
+    if not _KEYWORD.fullmatch(name):
+        raise WrongArguments(
+            f"{name!r} cannot become an environment variable of {entry.name}",
+            help="a command gets it as JOBRUNNER_ARG_<NAME>: letters, digits, '_' and '-'",
+        )
+    return "JOBRUNNER_ARG_" + name.upper().replace("-", "_")
+
+
+def _check_string(what: str, value: object, *, reserved: int) -> None:
+    """Refuse what execve would refuse when the command starts, long after the enqueue was acknowledged."""
+    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), default=str)
+    if "\0" in text:
+        raise WrongArguments(f"{what} holds a NUL character", help="a command cannot be given one")
+    size = len(text.encode(errors="surrogatepass")) + reserved + 1
+    if size > ARGUMENT_LIMIT:
+        raise WrongArguments(
+            f"{what} has {size} bytes, more than the {ARGUMENT_LIMIT} that a command can be given",
+            help="put it into a file and give the file's name",
+        )
+
+
+# ---- retry -----------------------------------------------------------------------------------------------
+
+
+def retry(entry: Entry | None, run: Run, *, run_id: str, now: Micros) -> NewRun:
+    """A new run with the arguments, priority and options of a final one. Raises UsageError for a live one."""
+    if not run.state.is_final:
+        raise UsageError(
+            f"run {run.id} of {run.task} is {run.state.value}: only a final run is retried",
+            help="wait for it, or cancel it first",
+        )
+    return new_run(
+        entry or forced_entry(run.task),
+        run_id=run_id,
+        trigger=Trigger.RETRY,
+        now=now,
+        due_at=now,
+        payload=run.payload,
+        priority=run.priority,
+        options=run.options,
+        cause=run.cause,
+        detail=json.dumps({"retry_of": run.id}),
+    )

@@ -1,0 +1,46 @@
+"""The door of the child process: `python -m jobrunner.config compile [--check] -- FILE` prints JSON."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from datetime import datetime
+
+from ..clock import SystemClock
+from ..durations import from_micros
+from .compile import compile_file
+from .compiled import to_text
+
+USAGE = "usage: python -m jobrunner.config compile [--check] -- FILE"
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 0 with an answer on stdout, whatever the file holds; 2 for wrong use."""
+    options, separator, files = _split(arguments)
+    if not separator or len(files) != 1 or options not in (["compile"], ["compile", "--check"]):
+        print(USAGE, file=sys.stderr)  # noqa: T201
+        return 2
+    gc.disable()  # this process ends with its answer; looking for garbage takes longer than the work
+    compiled = compile_file(
+        files[0],
+        environ=os.environ,
+        importing="--check" in options,
+        now=_now() if "--check" in options else None,
+    )
+    sys.stdout.write(to_text(compiled))
+    sys.stdout.flush()
+    return 0
+
+
+def _split(arguments: list[str]) -> tuple[list[str], str, list[str]]:
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:at], "--" if at < len(arguments) else "", arguments[at + 1 :]
+
+
+def _now() -> datetime:
+    return from_micros(SystemClock().now())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

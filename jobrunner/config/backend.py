@@ -1,0 +1,49 @@
+"""The URL of the storage: the file's word, or a database beside the file, never by the current folder."""
+
+from __future__ import annotations
+
+import os
+
+from .notyet import BACKENDS, BACKENDS_LATER
+
+
+class BackendError(ValueError):
+    """A backend that cannot be used; `help` is the next step."""
+
+    def __init__(self, code: str, message: str, *, help: str = "") -> None:  # noqa: A002
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.help = help
+
+
+def backend_url(given: str | None, path: str) -> str:
+    """The URL in force for the file at an absolute path. Raises BackendError."""
+    folder = os.path.dirname(path)
+    if given is None:
+        stem = os.path.splitext(os.path.basename(path))[0]
+        return f"sqlite:///{folder}/.jobrunner/{stem}.db"
+    scheme, colon, rest = given.strip().partition("://")
+    if colon and scheme in BACKENDS_LATER:
+        supported = " and ".join(f"{each}://" for each in BACKENDS)
+        raise BackendError(
+            "not-supported-yet", f"{scheme}:// is not supported yet", help=f"supported: {supported}"
+        )
+    if not colon or scheme not in BACKENDS:
+        raise BackendError(
+            "bad-value",
+            f"got {given!r}, expected a URL such as sqlite:///jobs.db or memory://",
+            help="" if colon else f"write sqlite:///{given}",
+        )
+    return _sqlite(given, rest, folder) if scheme == "sqlite" else "memory://"
+
+
+def _sqlite(given: str, rest: str, folder: str) -> str:
+    path = rest.removeprefix("/")
+    if not rest.startswith("/") or not path or path.endswith("/"):
+        raise BackendError(
+            "bad-value",
+            f"got {given!r}, expected the path of a database after three slashes",
+            help="sqlite:///jobs.db lies beside this file, sqlite:////var/lib/jobs.db is absolute",
+        )
+    return f"sqlite:///{os.path.normpath(os.path.join(folder, os.path.expanduser(path)))}"

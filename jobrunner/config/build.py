@@ -1,0 +1,323 @@
+"""Validated files to a plan: defaults are applied, names are resolved, and what does not fit is reported."""
+
+from __future__ import annotations
+
+import shlex
+from collections import ChainMap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from ..durations import DAY, SECOND
+from ..plan import (
+    DEFAULT_POOLS,
+    CatchUp,
+    LockUse,
+    OutputRule,
+    Overlap,
+    Plan,
+    Pool,
+    PoolKind,
+    Retention,
+    Retries,
+    Task,
+)
+from ..schedule import Schedule, ScheduleError
+from .backend import BackendError, backend_url
+from .draft import Draft, absolute, mapping
+from .kinds import nearest, suggestion
+from .problems import Findings, Place
+from .rules import Rules
+from .schema import (
+    DefaultsModel,
+    FileModel,
+    LockModel,
+    OutputModel,
+    PoolModel,
+    RetentionModel,
+    RetriesModel,
+    TaskModel,
+)
+from .sources import Part, Reading
+
+COMMAND_ONLY: Final = ("shell", "stdin", "success_codes", "leftovers", "result")
+
+
+@dataclass(slots=True)
+class Building:
+    """Makes the plan of what was read."""
+
+    reading: Reading
+    findings: Findings
+    now: datetime | None = None
+    drafts: dict[str, Draft] = field(default_factory=dict)
+    pools: dict[str, Pool] = field(default_factory=dict)
+    locks: dict[str, int] = field(default_factory=dict)
+    _declared: dict[tuple[str, str], Place] = field(default_factory=dict)
+
+    @property
+    def main(self) -> Part:
+        return self.reading.parts[0]
+
+    @property
+    def file(self) -> FileModel:
+        model = self.main.model
+        assert isinstance(model, FileModel)  # the others are of what is included
+        return model
+
+    def plan(self) -> Plan:
+        """The plan; to be used only when the findings hold no error."""
+        self._collect()
+        zone = self._zone()
+        rules = Rules(zone=zone, now=self.now, findings=self.findings)
+        tasks = {draft.name: self._task(draft, rules) for draft in self.drafts.values()}
+        retention, stop = self.file.retention, self.file.shutdown_timeout
+        return Plan(
+            file=self.main.source.path,
+            backend=self._backend(),
+            timezone=zone,
+            pythonpath=self._pythonpath(),
+            pools=self.pools,
+            locks=self.locks | self._undeclared_locks(),
+            retention=Retention(**_given(retention or RetentionModel())),
+            shutdown_timeout=30 * SECOND if stop is None else stop,
+            tasks=tasks,
+            watched=tuple(self.reading.watched),
+            hash=self.reading.hash,  # last: env files of tasks are read on the way
+        )
+
+    # ---- the file
+
+    def _zone(self) -> str:
+        """The zone of the file; the machine's own one must have a name, since every process asks for it."""
+        given = self.file.timezone
+        place = self.main.document.place(["timezone"])
+        try:
+            name = Schedule.parse("daily", given).timezone
+            return Schedule.parse("daily", name).timezone
+        except ScheduleError as error:
+            message, hint = f"timezone: {error.message}", error.help
+        if given is None:
+            place = Place(self.main.source.name, 1, 1)
+            message = "the zone of this machine has no name, expected one of the IANA database"
+            hint = "write timezone: Europe/Paris, or whichever it is"
+        self.findings.error(place, "unknown-timezone", message, hint=hint)
+        return "UTC"
+
+    def _backend(self) -> str:
+        try:
+            return backend_url(self.file.backend, self.main.source.path)
+        except BackendError as error:
+            place = self.main.document.place(["backend"])
+            self.findings.error(place, error.code, f"backend: {error.message}", hint=error.help)
+            return ""
+
+    def _pythonpath(self) -> tuple[str, ...]:
+        given = self.file.pythonpath
+        return tuple(absolute(each, self.main.folder) for each in (["."] if given is None else given))
+
+    def _collect(self) -> None:
+        """Tasks, pools and locks of all files; a name that two files declare is an error."""
+        self.pools |= DEFAULT_POOLS
+        defaults = self.file.defaults or DefaultsModel()
+        for part in self.reading.parts:
+            for name, pool in self._new(part, "pools"):
+                self.pools[name] = self._pool(part, name, pool)
+            for name, lock in self._new(part, "locks"):
+                self.locks[name] = lock.slots or 1
+            for name, task in self._new(part, "tasks"):
+                self.drafts[name] = Draft(name=name, part=part, main=self.main, own=task, defaults=defaults)
+        if all(part.raw.get("tasks") is None for part in self.reading.parts):
+            self._no_tasks()
+
+    def _new(self, part: Part, section: str) -> Iterator[tuple[str, Any]]:
+        """What a file declares and none before it did."""
+        for name, declared in (getattr(part.model, section) or {}).items():
+            if self._is_new(part, section, name):
+                yield name, declared
+
+    def _is_new(self, part: Part, section: str, name: str) -> bool:
+        place = part.document.place([section, name], key=True)
+        first = self._declared.setdefault((section, name), place)
+        if first is not place:
+            kind = section.removesuffix("s")
+            message = f"{kind} {name!r} is declared twice, first in {first.file} on line {first.line}"
+            self.findings.error(place, f"duplicate-{kind}", message, hint="rename one of them")
+        return first is place
+
+    def _no_tasks(self) -> None:
+        key = self.main.document.node(["tasks"]) is not None
+        place = self.main.document.place(["tasks"], key=True) if key else Place(self.main.source.name, 1, 1)
+        message = (
+            "tasks: got nothing, expected a mapping" if key else "the file has no key 'tasks', expected one"
+        )
+        if not _is_misspelt(self.main.raw, FileModel, ("tasks",)):
+            hint = "to remove every task, write tasks: {}"
+            self.findings.consequence(place, "missing-key", message, hint=hint)
+
+    def _pool(self, part: Part, name: str, pool: PoolModel) -> Pool:
+        known = DEFAULT_POOLS.get(name, Pool(name=name))
+        kind = PoolKind(pool.kind or known.kind)
+        if kind is PoolKind.COMMAND and pool.python is not None:
+            place = part.document.place(["pools", name, "python"], key=True)
+            message = f"pool {name!r} runs commands: 'python' has no meaning there"
+            self.findings.error(place, "key-does-not-fit", message)
+        slots = known.slots if pool.slots is None else pool.slots
+        python = None if pool.python is None else absolute(pool.python, part.folder)
+        return Pool(name=name, kind=kind, slots=slots, python=python, env=pool.env or {})
+
+    def _undeclared_locks(self) -> dict[str, int]:
+        """Without a top-level `locks`, a lock that a task names has one slot."""
+        used = {lock.name for draft in self.drafts.values() if (lock := draft.get("lock")) is not None}
+        return dict.fromkeys(sorted(used - self.locks.keys()), 1)
+
+    # ---- a task
+
+    def _task(self, draft: Draft, rules: Rules) -> Task:
+        self._check_what(draft)
+        get = draft.get
+        return Task(
+            name=draft.name,
+            command=tuple(draft.own.command) if isinstance(draft.own.command, list) else draft.own.command,
+            shell=_words(get("shell") or "/bin/sh"),
+            call=draft.own.call,
+            args=tuple(draft.own.args or ()),
+            kwargs=draft.own.kwargs or {},
+            schedules=tuple(rules.of(draft)),
+            overlap=Overlap(get("overlap") or Overlap.SKIP),
+            catch_up=CatchUp(get("catch_up") or CatchUp.ONE),
+            catch_up_window=_or(get("catch_up_window"), DAY),
+            jitter=get("jitter") or 0,
+            retries=_retries(get("retries")),
+            timeout=get("timeout"),
+            kill_after=_or(get("kill_after"), 10 * SECOND),
+            expires=get("expires"),
+            priority=get("priority") or 0,
+            lock=self._lock(draft, get("lock")),
+            pool=self._pool_of(draft),
+            on_interrupt=get("on_interrupt") or "requeue",
+            max_crashes=_or(get("max_crashes"), 3),
+            leftovers=get("leftovers") or "end",
+            on_success=self._callbacks(draft, "on_success"),
+            on_failure=self._callbacks(draft, "on_failure"),
+            env=self._environment(draft),
+            cwd=absolute(get("cwd"), draft.folder("cwd")) if get("cwd") else draft.main.folder,
+            stdin=draft.own.stdin,
+            success_codes=tuple(get("success_codes") or (0,)),
+            output=_output(get("output")),
+            enabled=get("enabled") is not False,
+            description=draft.own.description or "",
+            store_result=get("store_result") is not False,
+            result=get("result") or "text",
+            line=draft.named_at.line,
+        )
+
+    def _check_what(self, draft: Draft) -> None:
+        """Exactly one of command and call, and no key of its own that means nothing for it."""
+        given = [key for key in ("command", "call") if draft.raw.get(key) is not None]
+        if len(given) == 2:
+            message = f"task {draft.name!r} has both 'command' and 'call', expected one of them"
+            self._at_key(draft, "call", "command-or-call", message, hint="make two tasks of it")
+        if not given and not _is_misspelt(draft.raw, TaskModel, ("command", "call")):
+            message = f"task {draft.name!r} has neither 'command' nor 'call', expected one of them"
+            hint = "command: a shell command; call: package.module:function"
+            self.findings.consequence(draft.named_at, "command-or-call", message, hint=hint)
+        for key in COMMAND_ONLY if given == ["call"] else ():
+            if draft.raw.get(key) is not None:
+                message = f"{key!r} is for commands, and task {draft.name!r} is a call"
+                self._at_key(draft, key, "key-does-not-fit", message, hint="remove it")
+
+    def _at_key(self, draft: Draft, key: str, code: str, message: str, *, hint: str) -> None:
+        place = draft.part.document.place(["tasks", draft.name, key], key=True)
+        self.findings.consequence(place, code, message, hint=hint)
+
+    def _lock(self, draft: Draft, lock: LockModel | None) -> LockUse | None:
+        if lock is None:
+            return None
+        declared = self._declares("locks")
+        if any("locks" in part.raw for part in self.reading.parts) and lock.name not in declared:
+            hint = suggestion(lock.name, declared, what="declared under locks")
+            self.findings.error(draft.place("lock"), "unknown-lock", f"unknown lock {lock.name!r}", hint=hint)
+        return LockUse(name=lock.name, on_busy=lock.on_busy or "wait")
+
+    def _declares(self, section: str) -> Mapping[str, object]:
+        """The names that the files declare, valid or not."""
+        return ChainMap(*(dict(mapping(part.raw.get(section))) for part in self.reading.parts))
+
+    def _pool_of(self, draft: Draft) -> str:
+        is_call = draft.own.call is not None
+        given = draft.get("pool")
+        name = str(given or ("default" if is_call else "commands"))
+        pool = self.pools.get(name)
+        if pool is None:
+            self._unknown_pool(draft, name)
+        elif (is_call or draft.own.command) and (pool.kind is PoolKind.COMMAND) == is_call:
+            self._wrong_pool(draft, pool, is_call=is_call)
+        return name
+
+    def _unknown_pool(self, draft: Draft, name: str) -> None:
+        if name not in self._declares("pools"):
+            hint = suggestion(name, self.pools, what="pools")
+            self.findings.error(draft.place("pool"), "unknown-pool", f"unknown pool {name!r}", hint=hint)
+
+    def _wrong_pool(self, draft: Draft, pool: Pool, *, is_call: bool) -> None:
+        place = draft.place("pool") if draft.get("pool") else draft.named_at
+        what, kind = ("a call", PoolKind.PROCESS) if is_call else ("a command", PoolKind.COMMAND)
+        message = f"task {draft.name!r} is {what}, and pool {pool.name!r} is of kind {pool.kind}"
+        fitting = ", ".join(sorted(each.name for each in self.pools.values() if each.kind is kind))
+        self.findings.error(place, "pool-kind", message, hint=f"pools of kind {kind}: {fitting}")
+
+    def _callbacks(self, draft: Draft, key: str) -> tuple[str, ...]:
+        names = tuple(draft.get(key) or ())
+        known = self._declares("tasks") if names else {}
+        for index, name in enumerate(names):
+            if name not in known:
+                hint = suggestion(name, known.keys() - {draft.name}, what="tasks")
+                place = draft.place(key, index)
+                self.findings.error(place, "unknown-task", f"unknown task {name!r}", hint=hint)
+        return names
+
+    def _environment(self, draft: Draft) -> Mapping[str, str]:
+        """The file's env_file, its env, the task's env_file, its env: later ones win."""
+        merged = {**self.reading.env_file, **(self.file.env or {})}
+        for index, name in enumerate(draft.get("env_file") or ()):
+            place = draft.place("env_file", index)
+            merged |= self.reading.environment_of(name, draft.folder("env_file"), place)
+        return merged | (draft.get("env") or {})
+
+
+@lru_cache(maxsize=64)
+def _words(shell: str) -> tuple[str, ...]:
+    return tuple(shlex.split(shell))
+
+
+def _is_misspelt(raw: Mapping[str, Any], model: type[BaseModel], keys: tuple[str, ...]) -> bool:
+    """Whether an unknown key was probably meant to be one of these: then that is reported already."""
+    unknown = raw.keys() - model.model_fields.keys()
+    return any(nearest(key, model.model_fields) in keys for key in unknown)
+
+
+def _or(value: Any, default: int) -> int:
+    return default if value is None else int(value)
+
+
+def _given(model: Any) -> dict[str, Any]:
+    """What a model says, without what it leaves open."""
+    return {key: value for key in type(model).model_fields if (value := getattr(model, key)) is not None}
+
+
+def _retries(model: RetriesModel | None) -> Retries:
+    if model is None:
+        return Retries()
+    given = _given(model)
+    lists = {key: tuple(value) for key, value in given.items() if isinstance(value, list)}
+    merged: dict[str, Any] = given | lists
+    return Retries(**merged)
+
+
+def _output(model: OutputModel | None) -> OutputRule:
+    return OutputRule() if model is None else OutputRule(**_given(model))

@@ -1,0 +1,31 @@
+"""What the vocabulary has and this version has not: strike a line out when its behaviour exists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+NOT_YET: Final[Mapping[str, frozenset[str]]] = {
+    "file": frozenset({"pipelines", "modules", "mail"}),
+    "task": frozenset(
+        {
+            "catch_up_limit",
+            "group",
+            "limits",
+            "nice",
+            "notify",
+            "rate_limit",
+            "umask",
+            "unique",
+            "user",
+        }
+    ),
+    "pool": frozenset({"max_age", "max_calls", "max_memory", "on_startup"}),
+}
+"""Keys, by the kind of mapping they stand in."""
+
+OVERLAP_LATER: Final = ("queue", "replace")
+CATCH_UP_LATER: Final = ("all",)
+POOL_KINDS_LATER: Final = ("thread", "greenlet", "async")
+BACKENDS: Final = ("sqlite", "memory")
+BACKENDS_LATER: Final = ("postgresql", "postgres", "redis", "rediss", "file")

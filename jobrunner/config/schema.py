@@ -1,0 +1,301 @@
+"""The keys of jobs.yaml as pydantic models: None means that a key was not given, or was given as null."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .kinds import (
+    NAME,
+    Arguments,
+    Backoff,
+    Call,
+    Command,
+    Duration,
+    Environment,
+    ExitCodes,
+    FilePath,
+    FilePaths,
+    Filled,
+    Flag,
+    Keywords,
+    Kind,
+    Name,
+    Names,
+    Percent,
+    Period,
+    Reasons,
+    Shell,
+    Size,
+    Text,
+    choice,
+    extras,
+    named,
+    one_or_list,
+    retries_mapping,
+    whole,
+)
+from .notyet import CATCH_UP_LATER, OVERLAP_LATER, POOL_KINDS_LATER
+
+_STRICT = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=False)
+
+Count: TypeAlias = Annotated[int, whole(0, 1_000_000)]
+Slots: TypeAlias = Annotated[int, whole(1, 10_000)]
+Priority: TypeAlias = Annotated[int, whole(-1_000_000, 1_000_000)]
+Crashes: TypeAlias = Annotated[int, whole(0, 1000)]
+Overlap: TypeAlias = Annotated[str, choice("skip", "allow", later=OVERLAP_LATER)]
+CatchUp: TypeAlias = Annotated[str, choice("none", "one", later=CATCH_UP_LATER)]
+OnBusy: TypeAlias = Annotated[str, choice("wait", "skip", "fail")]
+OnInterrupt: TypeAlias = Annotated[str, choice("requeue", "fail")]
+Leftovers: TypeAlias = Annotated[str, choice("end", "keep")]
+ResultForm: TypeAlias = Annotated[str, choice("text", "json")]
+PoolKindName: TypeAlias = Annotated[str, choice("process", "command", later=POOL_KINDS_LATER)]
+
+
+def option(description: str, *examples: object, default: str | None = None) -> Any:
+    """A key that may be left out: its meaning, examples, and what holds without it, in words."""
+    extra: dict[str, Any] | None = {"default": default} if default is not None else None
+    return Field(
+        default=None, description=description, examples=list(examples) or None, json_schema_extra=extra
+    )
+
+
+class RetriesModel(BaseModel):
+    """Tries after the first one, and the delays before them."""
+
+    model_config = _STRICT
+
+    max: Count | None = option("How often to try again", 3, default="0")
+    delay: Duration | None = option("Delay before the first retry", "10s", default="10s")
+    backoff: Backoff | None = option("Factor from each delay to the next", 2, default="2")
+    max_delay: Duration | None = option("No delay is longer than this", "5m", default="10m")
+    jitter: Percent | None = option("Random part of each delay", "10%", default="10%")
+    on: Reasons | None = option("Retry only after these exit codes and exceptions", [75, "OSError"])
+    not_on: Reasons | None = option("Never retry after these", ["ValueError"])
+
+
+class LockModel(BaseModel):
+    """The lock that runs of a task hold while they are running."""
+
+    model_config = _STRICT
+
+    name: Name = Field(description="Name of the lock", examples=["database"])
+    on_busy: OnBusy | None = option(
+        "What a run does while the lock is held: wait, end as skipped, or fail", "skip", default="wait"
+    )
+
+
+class OutputModel(BaseModel):
+    """How much of an attempt's stdout and stderr is kept, and how long."""
+
+    model_config = _STRICT
+
+    max_size: Size | None = option(
+        "Most that is kept of one attempt: head and tail", "10MiB", default="10MiB"
+    )
+    keep: Period | None = option("How long it is kept", "30d", default="as `retention` says")
+
+
+_SCHEDULE_TEXT: dict[str, Any] = {
+    "type": "string",
+    "minLength": 1,
+    "examples": ["*/5 * * * *", "30 2 * * *", "daily", "every 90s", "reboot"],
+}
+_SCHEDULE_MAPPING = extras(
+    {
+        "cron": {"type": "string", "description": "Five cron fields", "examples": ["30 2 * * *"]},
+        "every": {"type": ["string", "number"], "description": "Elapsed time", "examples": ["90s"]},
+        "offset": {"type": ["string", "number"], "description": "Shifts the ticks of `every`"},
+        "at": {"type": "string", "description": "One moment", "examples": ["2026-12-24T18:00"]},
+        "seconds": {"type": ["string", "integer"], "description": "Seconds of a cron schedule"},
+        "days": {"enum": ["any", "all"], "description": "Whether one or both day fields must match"},
+        "timezone": {"type": "string", "description": "Zone of this schedule", "examples": ["UTC"]},
+        "args": {"type": "array", "description": "Arguments of the runs of this schedule"},
+        "kwargs": {"type": "object", "description": "Keyword arguments of the runs of this schedule"},
+    }
+)
+_SCHEDULE = {"anyOf": [_SCHEDULE_TEXT, _SCHEDULE_MAPPING]}
+Schedules: TypeAlias = Annotated[
+    list[Any],
+    Kind(
+        one_or_list,
+        "one schedule or a list of them",
+        {"anyOf": [_SCHEDULE_TEXT, _SCHEDULE_MAPPING, {"type": "array", "items": _SCHEDULE}]},
+    ),
+]
+Retrying: TypeAlias = Annotated[
+    RetriesModel,
+    Kind(
+        retries_mapping,
+        "whole number, or `{max, delay, backoff, max_delay, jitter, on, not_on}`",
+        {"anyOf": [{"type": "integer", "minimum": 0}, {"definition": "RetriesModel"}]},
+    ),
+]
+Lock: TypeAlias = Annotated[
+    LockModel,
+    Kind(
+        named("name"),
+        "name, or `{name, on_busy}`",
+        {"anyOf": [{"type": "string", "pattern": f"^{NAME.pattern}$"}, {"definition": "LockModel"}]},
+    ),
+]
+
+
+class DefaultsModel(BaseModel):
+    """What holds for every task; a task's own key replaces it, null unsets it."""
+
+    model_config = _STRICT
+
+    timezone: Filled | None = option(
+        "Zone of the schedules", "Europe/Paris", default="the file's, then the machine's"
+    )
+    overlap: Overlap | None = option(
+        "What a tick does while an earlier run of the task is not final", "skip", default="skip"
+    )
+    catch_up: CatchUp | None = option(
+        "Which ticks missed while nobody was there are run: none, or the latest one", "one", default="one"
+    )
+    catch_up_window: Duration | None = option("How old a missed tick may be", "1d", default="1d")
+    jitter: Duration | None = option("A random delay per tick, up to this", "5m", default="0")
+    retries: Retrying | None = option(
+        "Tries after the first one", 3, {"max": 3, "delay": "10s", "backoff": 2}, default="0"
+    )
+    timeout: Period | None = option("Longest time that one attempt may take", "1h", default="none")
+    kill_after: Duration | None = option("Time from SIGTERM to SIGKILL", "10s", default="10s")
+    expires: Period | None = option(
+        "A run not started within this after it became due expires", "10m", default="none"
+    )
+    priority: Priority | None = option("Higher goes first; equal: older goes first", 10, default="0")
+    lock: Lock | None = option(
+        "Held while running", "database", {"name": "database", "on_busy": "skip"}, default="none"
+    )
+    pool: Name | None = option(
+        "Where the task is run", "io", default="`default` for calls, `commands` for commands"
+    )
+    on_interrupt: OnInterrupt | None = option(
+        "What becomes of a run whose supervisor stopped or died", "requeue", default="requeue"
+    )
+    max_crashes: Crashes | None = option(
+        "Crashes and unplanned interruptions before a run is failed as too many crashes", 3, default="3"
+    )
+    leftovers: Leftovers | None = option(
+        "Background children of a command that ended well: end them or keep them", "keep", default="end"
+    )
+    on_success: Names | None = option("Tasks to enqueue when a run has succeeded", ["report"])
+    on_failure: Names | None = option(
+        "Tasks to enqueue when a run has failed, after all retries", ["page-ops"]
+    )
+    env: Environment | None = option("Environment variables; they go over the file's", {"LANG": "C.UTF-8"})
+    env_file: FilePaths | None = option(
+        "Files of KEY=VALUE lines; a leading - lets one be missing", [".env", "-local.env"]
+    )
+    cwd: FilePath | None = option(
+        "Working folder, from the folder of this file", "data", default="the folder of the file"
+    )
+    shell: Shell | None = option(
+        "Shell for commands written as text; it takes -c", "bash -o pipefail", default="/bin/sh"
+    )
+    success_codes: ExitCodes | None = option(
+        "Exit codes of a command that count as success", [0, 1], default="[0]"
+    )
+    output: OutputModel | None = option(
+        "What is kept of stdout and stderr", {"max_size": "1MiB", "keep": "7d"}
+    )
+    enabled: Flag | None = option("Whether schedules fire and runs start", False, default="true")
+    store_result: Flag | None = option("Whether the result is kept", False, default="true")
+    result: ResultForm | None = option("What the stdout of a command is", "json", default="text")
+
+
+class TaskModel(DefaultsModel):
+    """A task: exactly one of `command` and `call`, and how it is run."""
+
+    command: Command | None = option(
+        "What to run: text for the shell, or a list of program and arguments without a shell",
+        "pg_dump shop > /backup/shop.sql",
+        ["cp", "a.txt", "b.txt"],
+    )
+    call: Call | None = option("A Python function, sync or async", "shop.images:resize")
+    args: Arguments | None = option("Arguments; an enqueue replaces them", [1, 2], default="[]")
+    kwargs: Keywords | None = option(
+        "Keyword arguments; an enqueue's are merged over them", {"width": 800}, default="{}"
+    )
+    schedule: Schedules | None = option(
+        "When to run: cron text, an interval, a moment, reboot, or a list of these",
+        "30 2 * * *",
+        "every 90s",
+        {"every": "90s", "offset": "10s"},
+        {"at": "2026-12-24T18:00"},
+        default="none: on demand only",
+    )
+    stdin: Text | None = option("Text for the standard input of a command", "yes\n", default="/dev/null")
+    description: Text | None = option("What the task is for", "Nightly dump of the shop database")
+
+
+class PoolModel(BaseModel):
+    """A named set of slots of one kind."""
+
+    model_config = _STRICT
+
+    kind: PoolKindName | None = option(
+        "process: one callable per worker process; command: shell commands",
+        "process",
+        default="process (`commands`: command)",
+    )
+    slots: Slots | None = option("How many attempts at a time", 4, default="2 (`commands`: 8)")
+    python: FilePath | None = option(
+        "Another interpreter for the workers", "/opt/venv/bin/python", default="the one that runs jobrunner"
+    )
+    env: Environment | None = option("Environment variables of the pool", {"OMP_NUM_THREADS": "1"})
+
+
+class LockSlotsModel(BaseModel):
+    """A named semaphore."""
+
+    model_config = _STRICT
+
+    slots: Slots | None = option("How many runs may hold it at a time", 1, default="1")
+
+
+class RetentionModel(BaseModel):
+    """How long finished runs, their results and their output are kept."""
+
+    model_config = _STRICT
+
+    history: Period | None = option("Finished runs", "30d", default="30d")
+    results: Period | None = option("Results", "7d", default="7d")
+    output: Period | None = option("Captured stdout and stderr", "14d", default="14d")
+    max_runs: Count | None = option("Most finished runs that are kept", 100000, default="100000")
+
+
+class IncludedModel(BaseModel):
+    """What a file named under `include` may hold."""
+
+    model_config = _STRICT
+
+    tasks: dict[str, TaskModel] | None = option("The tasks by name", {"backup": {"command": "backup.sh"}})
+    pools: dict[str, PoolModel] | None = option("Pools by name", {"reports": {"kind": "process", "slots": 2}})
+    locks: dict[str, LockSlotsModel] | None = option("Locks by name", {"database": {"slots": 1}})
+    include: FilePaths | None = option("More files with tasks; patterns are sorted", ["jobs.d/*.yaml"])
+
+
+class FileModel(IncludedModel):
+    """A jobs.yaml."""
+
+    backend: Filled | None = option(
+        "Where runs are kept; a relative path counts from the folder of this file",
+        "sqlite:///.jobrunner/jobs.db",
+        "memory://",
+        default="sqlite:///.jobrunner/NAME.db, NAME being this file's",
+    )
+    timezone: Filled | None = option("Zone of all schedules", "Europe/Paris", default="the machine's")
+    pythonpath: FilePaths | None = option(
+        "Folders to import callables from", ["."], default="the folder of this file"
+    )
+    env: Environment | None = option("Environment variables of every task", {"LANG": "C.UTF-8"})
+    env_file: FilePaths | None = option(
+        "Files of KEY=VALUE lines; a leading - lets one be missing", [".env", "-local.env"]
+    )
+    defaults: DefaultsModel | None = option("Keys that hold for every task", {"timeout": "1h", "retries": 2})
+    retention: RetentionModel | None = option("How long things are kept", {"history": "30d"})
+    shutdown_timeout: Duration | None = option("How long a stop waits for running runs", "30s", default="30s")

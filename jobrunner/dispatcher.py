@@ -1,0 +1,448 @@
+"""The dispatcher's turn: completions go in, claims come out, in one exchange with the storage.
+
+    executors --ended/started--> [pending] --exchange--> storage
+    executors <------start------ [claims ] <--answer----
+
+One exchange is under way at a time; whatever ends meanwhile rides in the next one. That is what makes
+batches under load and keeps a single run fast when idle.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from . import birth, lifecycle
+from .catalogue import Entry, entry_of
+from .durations import SECOND, Micros
+from .errors import OwnerLost
+from .events import AttemptEnded, Emit, Late, RunBegan, StorageBack, StorageTrouble
+from .execution import Call, Executor
+from .loop import EventLoop, LoopTimer
+from .model import (
+    Cause,
+    Claim,
+    Ended,
+    Ending,
+    NewRun,
+    Options,
+    Policy,
+    Reason,
+    Settle,
+    Started,
+    State,
+)
+from .plain import from_plain
+from .plan import Plan, Task
+from .service import Service
+from .storage import Exchange, ExchangeRequest, Rules, Storage, TaskRule
+
+FIRST_PAUSE: Micros = SECOND // 10  # after a storage fault; doubled up to LONGEST_PAUSE
+LONGEST_PAUSE: Micros = 5 * SECOND  # so that work resumes within 15 s of the storage's return (I11)
+MOST_PER_TURN = 1_000  # settles in one exchange: bounds the length of a transaction
+
+Tail = Callable[[str, int], str]  # (run id, attempt) -> the end of its captured output
+
+
+def rules_of(plan: Plan) -> Rules:
+    """What claims must know about this plan's tasks; a blocked task is left out: nothing of it is claimed."""
+    return Rules(
+        tasks={name: _rule_of(task, plan) for name, task in plan.tasks.items() if task.blocked is None}
+    )
+
+
+def _rule_of(task: Task, plan: Plan) -> TaskRule:
+    lane = entry_of(task).lane
+    if task.lock is None:
+        return TaskRule(lane=lane, pool=task.pool)
+    slots = plan.locks.get(task.lock.name, 1)
+    return TaskRule(
+        lane=lane, pool=task.pool, lock=task.lock.name, lock_slots=slots, on_busy=task.lock.on_busy
+    )
+
+
+@dataclass(slots=True)
+class Going:
+    """A claimed run that an executor has."""
+
+    claim: Claim
+    call: Call
+    cancelled: bool = False
+
+
+@dataclass(slots=True)
+class Pending:
+    """What the next exchange carries."""
+
+    settled: list[Settle] = field(default_factory=list)
+    started: dict[int, Started] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.settled or self.started)
+
+
+class Dispatcher:
+    """Moves runs between the storage and the executors; it is the executors' `Sink`."""
+
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        owner: str,
+        loop: EventLoop,
+        storage: Storage,
+        service: Service,
+        emit: Emit,
+        tail: Tail,
+        on_control: Callable[[], None],
+        on_quiet: Callable[[], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._owner = owner
+        self._loop = loop
+        self._storage = storage
+        self._service = service
+        self._emit = emit
+        self._tail = tail
+        self._on_control = on_control
+        self._on_quiet = on_quiet
+        self._on_lost = on_lost
+        self._executors: dict[str, Executor] = {}
+        self._going: dict[tuple[int, int], Going] = {}
+        self._pending = Pending()
+        self._in_flight: Pending | None = None
+        self._asked = False  # a turn is wanted
+        self._claiming = True
+        self._control_version = -1
+        self._due_timer: LoopTimer | None = None
+        self._pause: Micros = 0  # the last one after a storage fault; 0: all is well
+        self._paused = False
+        self._trouble_since: Micros | None = None
+        self._unsure = False  # an exchange ended without an answer: rows may be running that we do not know
+        self._dry = False  # the last exchange found nothing to claim
+        self.interrupted = 0
+        self.adopt_plan(plan)
+
+    # --- the plan -----------------------------------------------------------------------------------
+
+    def adopt_plan(self, plan: Plan) -> None:
+        """Use this plan from now on; running attempts keep the definition they started with."""
+        self._plan = plan
+        self._rules = rules_of(plan)
+        self._entries: dict[str, Entry] = {name: entry_of(task) for name, task in plan.tasks.items()}
+
+    def serve(self, executors: Mapping[str, Executor]) -> None:
+        """Use these executors, by pool."""
+        self._executors = dict(executors)
+
+    # --- what others ask ----------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Somebody added or changed something: take a turn soon."""
+        self._dry = False
+        self._ask()
+
+    def stop_claiming(self) -> None:
+        """Claim nothing more; completions are still recorded."""
+        self._claiming = False
+
+    @property
+    def running(self) -> int:
+        """Attempts that executors have."""
+        return len(self._going)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that ended has been written."""
+        return not self._pending and self._in_flight is None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs, nothing waits to be written, and the storage had nothing to claim."""
+        return not self._going and self.is_settled and self._dry and not self._asked
+
+    def end_all(self, ending: Ending, *, grace: Micros | None = None) -> None:
+        """End every attempt by force."""
+        for going in list(self._going.values()):
+            self._executors[going.claim.pool].end(going.call, ending, grace=grace)
+
+    # --- what executors report (Sink) ---------------------------------------------------------------
+
+    def started(self, call: Call, at: Micros, pid: int | None) -> None:
+        """The attempt has begun: its mark rides in the next exchange, unless its end comes first."""
+        self._pending.started[call.seq] = Started(call.seq, call.claim_no, self._owner, at, pid)
+        self._emit(RunBegan(call.task.name, call.run_id, call.attempt, call.trigger))
+        self._ask()
+
+    def ended(self, call: Call, ended: Ended) -> None:
+        """The attempt is over: its run's next row rides in the next exchange."""
+        going = self._going.pop((call.seq, call.claim_no), None)
+        if going is None:
+            return
+        if ended.ending is Ending.CANCELLED and going.cancelled:
+            ended = ended._replace(retry=False)
+        self._pending.started.pop(call.seq, None)
+        settle = self._settle(going.claim, call.task, ended)
+        self._pending.settled.append(settle)
+        if ended.ending is not Ending.RECALLED:
+            self._emit(AttemptEnded(going.claim, ended, settle))
+        if ended.ending is Ending.INTERRUPTED and settle.state is State.QUEUED:
+            self.interrupted += 1
+        self._dry = False
+        self._ask()
+
+    # --- the turn -----------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        if not self._asked:
+            self._asked = True
+            if self._in_flight is None and not self._paused:
+                self._loop.soon(self._turn)
+
+    def _turn(self) -> None:
+        if self._in_flight is not None or self._paused:
+            return
+        self._asked = False
+        self._in_flight, self._pending = self._cut()
+        request = self._request(self._in_flight)
+        work = self._adopting if self._unsure else self._storage.exchange
+        self._service.ask(lambda: work(request), self._answered, self._failed)
+
+    def _cut(self) -> tuple[Pending, Pending]:
+        """What goes now, and what waits for the next turn."""
+        now = Pending(self._pending.settled[:MOST_PER_TURN], self._pending.started)
+        rest = Pending(self._pending.settled[MOST_PER_TURN:])
+        return now, rest
+
+    def _request(self, pending: Pending) -> ExchangeRequest:
+        want = {name: room for name, each in self._executors.items() if (room := each.room()) > 0}
+        return ExchangeRequest(
+            owner=self._owner,
+            now=self._loop.now(),
+            settled=pending.settled,
+            started=list(pending.started.values()),
+            want=want if self._claiming else {},
+            rules=self._rules,
+            control_version=self._control_version,
+        )
+
+    def _answered(self, answer: Exchange) -> None:
+        sent, self._in_flight = self._in_flight, None
+        known = self._over() if self._unsure else frozenset()
+        self._recovered()
+        for late in answer.refused:
+            self._emit(Late(late.id))
+        self._start([each for each in answer.claimed if (each.seq, each.claim_no) not in known])
+        self._cancel(answer.cancels)
+        moved = answer.control_version != self._control_version
+        self._control_version = answer.control_version
+        if moved:
+            self._on_control()
+        self._dry = not answer.claimed and not moved and not answer.more
+        self._set_due_timer(answer)
+        busy = bool(answer.claimed) or answer.more or bool(sent and len(sent.settled) >= MOST_PER_TURN)
+        if moved or self._pending or (busy and self._claiming and self._has_room()):
+            self._asked = True
+        if self._asked:
+            self._loop.soon(self._turn)
+        elif not self._going:
+            self._on_quiet()
+
+    def _has_room(self) -> bool:
+        return any(each.room() > 0 for each in self._executors.values())
+
+    def _set_due_timer(self, answer: Exchange) -> None:
+        if self._due_timer is not None:
+            self._due_timer.cancel()
+            self._due_timer = None
+        if answer.next_due is not None and self._claiming:
+            self._due_timer = self._loop.after(answer.next_due - answer.now, self.wake)
+
+    # --- trouble ------------------------------------------------------------------------------------
+
+    def _failed(self, error: Exception) -> None:
+        """The exchange has no answer: its writes may or may not stand. The same settles go again."""
+        if isinstance(error, OwnerLost):
+            self._on_lost()
+            return
+        sent, self._in_flight = self._in_flight, None
+        if sent is not None:
+            self._take_back(sent)
+        self._unsure = True
+        self._trouble_since = self._trouble_since or self._loop.monotonic()
+        self._pause = min(LONGEST_PAUSE, self._pause * 2 or FIRST_PAUSE)
+        self._paused = True
+        self._emit(StorageTrouble(str(error), getattr(error, "help", ""), self._pause))
+        self._loop.after(self._pause, self._try_again)
+
+    def _take_back(self, sent: Pending) -> None:
+        over = {settle.seq for settle in self._pending.settled}
+        marks = {seq: mark for seq, mark in sent.started.items() if seq not in over}
+        self._pending.settled[:0] = sent.settled
+        self._pending.started = {**marks, **self._pending.started}
+
+    def _try_again(self) -> None:
+        self._paused = False
+        self._turn()
+
+    def _recovered(self) -> None:
+        self._unsure = False
+        if self._trouble_since is not None:
+            self._emit(StorageBack(self._loop.monotonic() - self._trouble_since))
+        self._trouble_since, self._pause = None, 0
+
+    def _adopting(self, request: ExchangeRequest) -> Exchange:
+        """An exchange that also gives what an unanswered one may have claimed; on the service's thread.
+
+        The rows are read before the exchange, so that its own claims are not among them twice.
+        """
+        mine = self._storage.claimed_by(self._owner)
+        answer = self._storage.exchange(request)
+        settled = {(settle.seq, settle.claim_no) for settle in request.settled}
+        lost = [claim for claim in mine if (claim.seq, claim.claim_no) not in settled]
+        return answer._replace(claimed=[*lost, *answer.claimed])
+
+    def _over(self) -> frozenset[tuple[int, int]]:
+        """The claims that an adopting exchange must not start: still going, or ended and not yet written."""
+        ended = ((settle.seq, settle.claim_no) for settle in self._pending.settled)
+        return frozenset({*self._going, *ended})
+
+    # --- claims -------------------------------------------------------------------------------------
+
+    def _start(self, claims: list[Claim]) -> None:
+        batches: dict[str, list[Call]] = {}
+        for claim in claims:
+            self._admit(claim, batches)
+        for pool, calls in batches.items():
+            self._executors[pool].start(calls)
+
+    def _admit(self, claim: Claim, batches: dict[str, list[Call]]) -> None:
+        task = self._plan.tasks.get(claim.task)
+        if claim.refused is not None:
+            self._pending.settled.append(self._refuse(claim, task))
+        elif task is None or task.pool not in self._executors:
+            back = Ended(Ending.RECALLED, ended_at=self._loop.now())
+            self._pending.settled.append(self._settle(claim, task, back))
+        else:
+            claim = claim if claim.pool == task.pool else claim._replace(pool=task.pool)
+            call = self._call(claim, task)
+            self._going[claim.seq, claim.claim_no] = Going(claim, call)
+            batches.setdefault(task.pool, []).append(call)
+
+    def _call(self, claim: Claim, task: Task) -> Call:
+        options = _options(claim)
+        timeout = task.timeout if options is None or options.timeout is None else options.timeout
+        return Call(
+            seq=claim.seq,
+            claim_no=claim.claim_no,
+            run_id=claim.id,
+            attempt=claim.attempt,
+            task=task,
+            payload=claim.payload,
+            trigger=claim.trigger,
+            tick=claim.tick,
+            missed=claim.missed,
+            due_at=claim.due_at,
+            timeout=timeout,
+            owner=self._owner,
+            cause=claim.cause,
+            env=tuple(options.env.items()) if options is not None else (),
+        )
+
+    def _cancel(self, cancels: list[tuple[int, int]]) -> None:
+        for key in cancels:
+            going = self._going.get(key)
+            if going is not None and not going.cancelled:
+                going.cancelled = True
+                self._executors[going.claim.pool].end(going.call, Ending.CANCELLED)
+
+    # --- settles ------------------------------------------------------------------------------------
+
+    def _settle(self, claim: Claim, task: Task | None, ended: Ended) -> Settle:
+        current = self._plan.tasks.get(claim.task)  # later attempts use the definition in force now
+        if ended.ending is Ending.OK and (task is None or not task.on_success):
+            return _plain_success(claim, self._owner, ended)
+        rule = lifecycle.terms(current, _options(claim), _policy(claim))
+        return lifecycle.settle(
+            claim,
+            self._owner,
+            ended,
+            rule,
+            chance=random.random(),  # noqa: S311 - spreads retries, guards nothing
+            callbacks=lambda state, why: self._callbacks(claim, task, ended, state, why),
+        )
+
+    def _refuse(self, claim: Claim, task: Task | None) -> Settle:
+        fails = task is not None and task.lock is not None and task.lock.on_busy == "fail"
+        state, reason, now = State.FAILED if fails else State.SKIPPED, Reason.LOCK_BUSY, self._loop.now()
+        settle = lifecycle.refuse(claim, self._owner, state, reason, now)
+        if not fails:
+            return settle
+        ended = Ended(Ending.CANCELLED, ended_at=now)
+        return settle._replace(follow=self._callbacks(claim, task, ended, state, reason.value))
+
+    def _callbacks(
+        self, claim: Claim, task: Task | None, ended: Ended, state: State, why: str
+    ) -> tuple[NewRun, ...]:
+        if task is None:
+            return ()
+        names = task.on_success if state is State.SUCCEEDED else task.on_failure
+        if not names:
+            return ()
+        cause = Cause(
+            task=claim.task,
+            run_id=claim.id,
+            state=state.value,
+            reason=why,
+            exit_code=ended.exit_code,
+            output_tail=self._tail(claim.id, claim.attempt),
+        )
+        return callbacks(self._entries, names, cause, claim.created_at, self._loop.now())
+
+
+def callbacks(
+    entries: Mapping[str, Entry], names: tuple[str, ...], cause: Cause, born: Micros, now: Micros
+) -> tuple[NewRun, ...]:
+    """The runs that a final run, born at `born`, enqueues; names that nobody knows are left out."""
+    known = [entries[name] for name in names if name in entries]
+    return tuple(birth.callback(entry, cause=cause, born=born, now=now) for entry in known)
+
+
+def _plain_success(claim: Claim, owner: str, ended: Ended) -> Settle:
+    """The hot path: most runs end like this, and nothing has to be decided for them."""
+    return Settle(
+        claim.seq,
+        claim.claim_no,
+        owner,
+        claim.id,
+        State.SUCCEEDED,
+        "ok",
+        claim.attempt,
+        claim.failures,
+        claim.crashes,
+        claim.due_at,
+        ended.started_at,
+        ended.ended_at,
+        None,
+        ended.result,
+        None,
+        ended.exit_code,
+        None,
+        ended.pid,
+        ended.output,
+    )
+
+
+def _options(claim: Claim) -> Options | None:
+    return None if claim.options is None else from_plain(Options, json.loads(claim.options))
+
+
+def _policy(claim: Claim) -> Policy:
+    return policy_of(claim.policy)
+
+
+def policy_of(text: str | None) -> Policy:
+    """The recovery policy that lies in a run's row."""
+    return Policy() if text is None else from_plain(Policy, json.loads(text))

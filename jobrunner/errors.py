@@ -1,0 +1,104 @@
+"""The errors of the project: one tree, drawn here.
+
+    JobRunnerError
+    ├── ConfigError            the file is invalid; carries every problem found     exit 5
+    ├── UsageError             the call or the command line is wrong                exit 2
+    │   └── WrongArguments     the arguments do not fit the task; a TypeError too   exit 2
+    ├── NotFound               no such task or run, with the nearest names          exit 4
+    │   └── AmbiguousRun       a shortened run id fits several runs                 exit 4
+    ├── NoSupervisor           nobody is there to do what was asked                 exit 3
+    ├── PayloadError           arguments or a result that cannot be stored          exit 2
+    └── StorageError           the storage said no                                  exit 1
+        ├── StorageUnavailable it may work later: locked, full, out of reach
+        ├── StorageRefused     it will not work as it is: damaged, newer, read-only
+        └── OwnerLost          this owner was voided: nothing of it may be written any more
+
+An error says where, what, got, wanted and the next step; `help` is that next step.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class JobRunnerError(Exception):
+    """The root. `exit_code` is what a command ends with when this error reaches its edge."""
+
+    exit_code: ClassVar[int] = 1
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, help: str = "") -> None:  # noqa: A002 - the word users read
+        super().__init__(message)
+        self.message = message
+        self.help = help
+
+
+class ConfigError(JobRunnerError):
+    """The configuration is invalid; the message holds all its problems, one a line."""
+
+    exit_code = 5
+    code = "config-invalid"
+
+
+class UsageError(JobRunnerError):
+    """The call or the command line is wrong."""
+
+    exit_code = 2
+    code = "usage"
+
+
+class WrongArguments(UsageError, TypeError):
+    """The arguments of a call do not fit the task."""
+
+    code = "wrong-arguments"
+
+
+class NotFound(JobRunnerError):
+    """There is no such task or run."""
+
+    exit_code = 4
+    code = "not-found"
+
+
+class AmbiguousRun(NotFound):
+    """A shortened run id fits more than one run."""
+
+    code = "ambiguous-run"
+
+
+class NoSupervisor(JobRunnerError):
+    """No supervisor is alive on this storage."""
+
+    exit_code = 3
+    code = "no-supervisor"
+
+
+class PayloadError(JobRunnerError, TypeError):
+    """A value cannot be stored: which one (its path), and what is storable."""
+
+    exit_code = 2
+    code = "not-storable"
+
+
+class StorageError(JobRunnerError):
+    """The storage refused a call."""
+
+    code = "storage"
+
+
+class StorageUnavailable(StorageError):
+    """The storage cannot answer now; the same call may work later."""
+
+    code = "storage-unavailable"
+
+
+class StorageRefused(StorageError):
+    """The storage cannot be used as it is; a person has to look."""
+
+    code = "storage-refused"
+
+
+class OwnerLost(StorageError):
+    """This owner was voided by a recovery; it must go on under a new id."""
+
+    code = "owner-lost"

@@ -1,0 +1,129 @@
+"""What happens in a supervisor, as values. Code emits events; `logs` alone writes words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .durations import Micros
+from .model import Claim, Ended, NewRun, Settle
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The supervisor works: storage open, dead runs recovered, first schedule computed."""
+
+    file: str
+    storage: str
+    timezone: str
+    tasks: int
+    schedules: int
+    pid: int
+    next_task: str | None
+    next_at: Micros | None
+
+
+@dataclass(frozen=True, slots=True)
+class StandingBy:
+    """Another supervisor works on this storage."""
+
+    storage: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """Runs of dead supervisors were resolved."""
+
+    requeued: int
+    failed: int
+    ended_processes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunBegan:
+    """An attempt has begun."""
+
+    task: str
+    run_id: str
+    attempt: int
+    trigger: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """An attempt is over, and what becomes of its run."""
+
+    claim: Claim
+    ended: Ended
+    settle: Settle
+
+
+@dataclass(frozen=True, slots=True)
+class TickRefused:
+    """A tick did not run."""
+
+    run: NewRun
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StorageTrouble:
+    """The storage does not answer; work goes on and completions wait in memory."""
+
+    message: str
+    help: str
+    retry_in: Micros
+
+
+@dataclass(frozen=True, slots=True)
+class StorageBack:
+    """The storage answers again."""
+
+    after: Micros
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A settle whose fence no longer held: the run had been taken over; this completion does not count."""
+
+    task_run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """A signal asked for the end."""
+
+    running: int
+    patience: Micros
+
+
+@dataclass(frozen=True, slots=True)
+class Hurrying:
+    """A second signal shortened the end."""
+
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The end of the supervisor."""
+
+    interrupted: int
+    stuck: int  # queued runs that nobody here can claim (unknown, paused)
+
+
+Event = (
+    Ready
+    | StandingBy
+    | Recovered
+    | RunBegan
+    | AttemptEnded
+    | TickRefused
+    | StorageTrouble
+    | StorageBack
+    | Late
+    | Stopping
+    | Hurrying
+    | Stopped
+)
+Emit = Callable[[Event], None]

@@ -1,0 +1,193 @@
+"""Which processes belong together, as the kernel tells it: parents, sessions, and the marks of their runs.
+
+A process is known by its pid and its start time: a pid alone may be somebody else's by now.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from typing import Final, NamedTuple
+
+from ..durations import MILLISECOND, Micros
+from ..machine import is_alive
+from .environment import OWNER, RUN_ID
+
+_OWNER: Final = f"{OWNER}=".encode()
+_RUN_ID: Final = f"{RUN_ID}=".encode()
+_KTHREADD: Final = 2  # the parent of the kernel's own threads, which have no environment
+
+
+class Process(NamedTuple):
+    """A process as /proc/PID/stat tells it; `start` is in clock ticks since boot."""
+
+    pid: int
+    state: str
+    parent: int
+    group: int
+    session: int
+    start: int
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it has ended, collected by its parent or not."""
+        return self.state in ("Z", "X")
+
+
+class Mark(NamedTuple):
+    """What a process's environment says of whom it works for; "" where it says nothing."""
+
+    owner: str
+    run_id: str
+
+
+NO_MARK: Final = Mark("", "")
+EXEC_TRIES: Final = 4  # looks at a process, a millisecond apart, that may be in the middle of exec
+
+
+def process(pid: int) -> Process | None:
+    """The process that has this pid now."""
+    raw = _read(f"/proc/{pid}/stat")
+    if not raw:
+        return None
+    # The name stands in parentheses and may hold both parentheses and spaces: the last one ends it.
+    fields = raw[raw.rindex(b")") + 2 :].split()
+    return Process(pid, fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+
+
+def processes() -> dict[int, Process]:
+    """All processes that can be seen, by pid."""
+    found = map(process, (int(name) for name in os.listdir("/proc") if name.isdigit()))
+    return {each.pid: each for each in found if each is not None}
+
+
+def mark_of(pid: int) -> Mark:
+    """The mark in a process's environment; none when it is not readable or was cleared."""
+    return marks_of([pid])[pid]
+
+
+def marks_of(pids: Iterable[int]) -> dict[int, Mark]:
+    """The marks of processes.
+
+    In the middle of exec an environment is empty for a moment: such a process is looked at again, or
+    who escapes just then would be missed.
+    """
+    environments = {pid: _read(f"/proc/{pid}/environ") for pid in pids}
+    for _ in range(EXEC_TRIES):
+        blank = [pid for pid, environment in environments.items() if environment == b"" and _may_exec(pid)]
+        if not blank:
+            break
+        select.poll().poll(1)
+        environments.update((pid, _read(f"/proc/{pid}/environ")) for pid in blank)
+    return {pid: _mark_in(environment) for pid, environment in environments.items()}
+
+
+def _may_exec(pid: int) -> bool:
+    found = process(pid)
+    return found is not None and not found.is_dead and _KTHREADD not in (pid, found.parent)
+
+
+def _mark_in(environment: bytes | None) -> Mark:
+    if not environment:
+        return NO_MARK
+    environment = b"\0" + environment
+    return Mark(_value(environment, _OWNER), _value(environment, _RUN_ID))
+
+
+def _value(environment: bytes, name: bytes) -> str:
+    at = environment.find(b"\0" + name)
+    if at < 0:
+        return ""
+    return environment[at + 1 + len(name) :].partition(b"\0")[0].decode(errors="replace")
+
+
+def _read(path: str) -> bytes | None:
+    """What /proc tells; None when it does not: the process has ended, or is not ours to look at."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        parts = []
+        while part := os.read(fd, 65536):
+            parts.append(part)
+        return b"".join(parts)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def runs_alive() -> set[str]:
+    """The ids of all runs that some process is marked with."""
+    return {mark.run_id for mark in marks_of(processes()).values()}
+
+
+def relatives(
+    sessions: Collection[int],
+    belongs: Callable[[Mark], bool],
+    *,
+    others: Collection[int] = (),
+    since: int = 0,
+) -> list[Process]:
+    """The living members of these sessions, the processes so marked, some others, and all their descendants.
+
+    `since` is the start time of the oldest that can be among them. This process itself never is, whoever
+    started it.
+    """
+    table = {pid: each for pid, each in processes().items() if each.start >= since}
+    roots = {pid for pid, each in table.items() if each.session in sessions or pid in others}
+    roots |= {pid for pid, mark in marks_of(table.keys() - roots).items() if belongs(mark)}
+    family = _with_descendants(roots - {os.getpid()}, table)
+    return [table[pid] for pid in family if not table[pid].is_dead and pid != os.getpid()]
+
+
+def _with_descendants(roots: set[int], table: Mapping[int, Process]) -> set[int]:
+    children: dict[int, list[int]] = {}
+    for each in table.values():
+        children.setdefault(each.parent, []).append(each.pid)
+    family: set[int] = set()
+    waiting = list(roots)
+    while waiting:
+        pid = waiting.pop()
+        if pid not in family:
+            family.add(pid)
+            waiting.extend(children.get(pid, ()))
+    return family
+
+
+def living(family: Collection[Process]) -> Iterator[Process]:
+    """Those of them that have not ended."""
+    return (each for each in family if is_alive(each.pid, each.start))
+
+
+def wait_for_exit(family: Collection[Process], longest: Micros) -> None:
+    """Wait until one of them is gone; blocks, for `longest` at most."""
+    with ExitStack() as stack:
+        poll = select.poll()
+        for each in family:
+            with suppress(OSError):
+                fd = os.pidfd_open(each.pid)
+                stack.callback(os.close, fd)
+                poll.register(fd, select.POLLIN)
+        poll.poll(max(0, longest) // MILLISECOND)
+
+
+def send(target: Process, *numbers: signal.Signals) -> None:
+    """Send signals to exactly this process; nothing to another one that has its pid by now."""
+    try:
+        fd = os.pidfd_open(target.pid)
+    except OSError:  # gone
+        return
+    try:
+        now = process(target.pid)
+        if now is not None and now.start == target.start:
+            for number in numbers:
+                signal.pidfd_send_signal(fd, number)
+    except (ProcessLookupError, PermissionError):  # gone, or it has become another user's
+        return
+    finally:
+        os.close(fd)

@@ -1,0 +1,253 @@
+"""The pool of workers that executes callables, one call at a time in each worker.
+
+Workers are started when first needed and leave when long idle. As many calls as fit into about 10 ms of
+work may wait in a worker (learnt per task); the others are one to an idle worker.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from operator import attrgetter
+from typing import Final
+
+from ..durations import MILLISECOND, MINUTE, SECOND, Micros
+from ..model import Ended, Ending
+from ..plan import Pool
+from . import Call, Loop, Sink, Timer, wire
+from .environment import OWNER, allowed
+from .member import BUDGET, DEEPEST, OVERHEAD, Definition, Force, Member
+from .process import WorkerProcess
+
+LOOK: Final[Micros] = 20 * MILLISECOND  # a call that spans two looks is one that lasts
+IDLE: Final[Micros] = 5 * MINUTE
+FIRST_PAUSE: Final[Micros] = SECOND  # after a worker that did not start; doubled up to LONGEST_PAUSE
+LONGEST_PAUSE: Final[Micros] = 30 * SECOND
+FIRST_REST: Final[Micros] = 50 * MILLISECOND  # after one that was killed from outside while it started
+LONGEST_REST: Final[Micros] = 2 * SECOND
+CLOSING: Final[Micros] = 2 * SECOND  # for killed workers to be gone
+
+_by_expected = attrgetter("expected")
+
+
+class ProcessPool:
+    """An `Executor` of kind `process`: N workers, each executing one call on its main thread."""
+
+    def __init__(
+        self, pool: Pool, loop: Loop, sink: Sink, *, output_root: str, pythonpath: tuple[str, ...] = ()
+    ) -> None:
+        self._pool = pool
+        self._loop = loop
+        self._sink = sink
+        self._output_root = output_root
+        self._pythonpath = pythonpath
+        self._members: list[Member] = []
+        self._numbers = itertools.count(1)
+        self._definitions: dict[int, Definition] = {}  # by id(task); a definition keeps its task alive
+        self._pace: Micros = BUDGET  # moving mean of a call's duration, over all tasks
+        self._looking: Timer | None = None
+        self._resting: Timer | None = None  # until idle workers are looked for
+        self._is_retired = False
+        self._failed_starts = 0
+        self._pausing: Timer | None = None  # until the next try to start a worker
+        self._waiting: list[Call] = []  # for that
+
+    # ---- what the dispatcher asks ----------------------------------------------------------------
+
+    def room(self) -> int:
+        if self._is_retired:
+            return 0
+        unstarted = self._pool.slots - len(self._members)
+        if self._pausing is not None:
+            # One call is taken along to the next try, so that its end tells the dispatcher of the room.
+            unstarted = 0 if self._waiting or self._members else 1
+        return unstarted + sum(self._room_of(member) for member in self._members if member.is_open)
+
+    def _room_of(self, member: Member) -> int:
+        by_time = (BUDGET - member.expected) // (self._pace + OVERHEAD)
+        return max(1, min(by_time, DEEPEST - len(member.calls)))
+
+    def busy(self) -> int:
+        return sum(1 for member in self._members if member.calls)
+
+    def workers(self) -> int:
+        return len(self._members)
+
+    # ---- calls in --------------------------------------------------------------------------------
+
+    def start(self, calls: list[Call]) -> None:
+        touched: dict[Member, None] = {}
+        # Choosing the least busy worker for every single call costs more than all the rest: a share each.
+        share = -(-len(calls) // self._pool.slots)
+        member, left = None, 0
+        for call in self._sendable(calls):
+            if member is None or not left or not member.is_open or not call.task.may_prefetch:
+                member, left = self._place(call), share
+                if member is None:
+                    continue
+                touched[member] = None
+            left -= 1
+            member.add(next(self._numbers), call, self._definition(call))
+        for each in touched:
+            each.flush()
+        self._look_soon()
+
+    def _sendable(self, calls: list[Call]) -> Iterator[Call]:
+        for call in calls:
+            if wire.is_sendable(call):
+                yield call
+            else:
+                text = f"the row is damaged: run id {call.run_id!r:.200}"
+                self._report(call, Ending.COULD_NOT_START, text)
+
+    def _place(self, call: Call) -> Member | None:
+        """The worker for this call; None: it was reported why there is none."""
+        if not call.task.may_prefetch:
+            self._pace = BUDGET  # only idle workers will do for its like: promise no room behind others
+        try:
+            member = self._member_for(call)
+        except OSError as error:
+            self.could_not_start([call], f"the worker did not start: {error}", was_killed=False)
+            return None
+        if member is None:
+            self._keep_or_refuse(call)
+        return member
+
+    def _definition(self, call: Call) -> Definition:
+        found = self._definitions.get(id(call.task))
+        if found is None:
+            number = len(self._definitions) + 1
+            found = Definition(number, call.task, wire.definition_line(number, call.task, call.owner))
+            self._definitions[id(call.task)] = found
+        return found
+
+    def _member_for(self, call: Call) -> Member | None:
+        """An idle worker, else a new one, else one with little to do. Raises OSError."""
+        if self._is_retired:
+            return None
+        least = min((each for each in self._members if each.is_open), key=_by_expected, default=None)
+        if least is not None and not least.calls:
+            return least
+        if len(self._members) < self._pool.slots and self._pausing is None:
+            return self._start_member(call.owner)
+        return least if call.task.may_prefetch else None
+
+    def _keep_or_refuse(self, call: Call) -> None:
+        if self._pausing is not None and not self._members and not self._waiting:
+            self._waiting.append(call)
+            return
+        self._pace = BUDGET  # more was promised than is there
+        self._report(call, Ending.RECALLED)
+
+    def _report(self, call: Call, ending: Ending, error: str | None = None) -> None:
+        self._sink.ended(call, Ended(ending, ended_at=self._loop.now(), error=error))
+
+    # ---- ends ------------------------------------------------------------------------------------
+
+    def end(self, call: Call, ending: Ending, *, grace: Micros | None = None) -> None:
+        if self._take_waiting(call):
+            self._report(call, Ending.RECALLED)
+            return
+        force = Force(ending, call.task.kill_after if grace is None else grace)
+        for member in self._members:
+            number = member.number_of(call)
+            if number is not None:
+                member.force(number, force)
+                return
+
+    def _take_waiting(self, call: Call) -> bool:
+        if call not in self._waiting:
+            return False
+        self._waiting.remove(call)
+        return True
+
+    def recall(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            self._report(call, Ending.RECALLED)
+        for member in self._members:
+            member.recall()
+
+    def retire(self) -> None:
+        self._is_retired = True
+        self.recall()
+        for member in self._members:
+            member.leave()
+
+    def close(self) -> None:
+        self._is_retired = True
+        for timer in (self._looking, self._resting, self._pausing):
+            if timer is not None:
+                timer.cancel()
+        members, self._members = self._members, []
+        for member in members:
+            member.kill()
+        for member in members:
+            member.close(CLOSING)
+
+    # ---- workers ---------------------------------------------------------------------------------
+
+    def _start_member(self, owner: str) -> Member:
+        env = {**allowed(os.environ), **self._pool.env, OWNER: owner}
+
+        def start(member: Member) -> WorkerProcess:
+            return WorkerProcess(
+                self._loop,
+                python=self._pool.python,
+                env=env,
+                pythonpath=self._pythonpath,
+                on_ready=member.take_lines,
+                on_death=member.take_death,
+            )
+
+        member = Member(self, self._loop, self._sink, self._output_root, start)
+        self._members.append(member)
+        if self._resting is None:
+            self._resting = self._loop.after(IDLE, self._rest)
+        return member
+
+    def _rest(self) -> None:
+        """Let workers go that have served nothing since the last time."""
+        self._resting = self._loop.after(IDLE, self._rest) if self._members else None
+        for member in self._members:
+            if not member.calls and member.served == member.served_before:
+                member.leave()
+            member.served_before = member.served
+
+    def _look_soon(self) -> None:
+        if self._looking is None and self._members:
+            self._looking = self._loop.after(LOOK, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        looks = [member.look() for member in self._members]
+        if any(looks):
+            self._look_soon()
+
+    # ---- what members report ---------------------------------------------------------------------
+
+    def learned(self, took: Micros, calls: int) -> None:
+        self._failed_starts = 0
+        self._pace += (took // calls - self._pace) * min(calls, 8) // 8
+
+    def gone(self, member: Member) -> None:
+        self._members.remove(member)
+
+    def could_not_start(self, calls: list[Call], reason: str, *, was_killed: bool) -> None:
+        self._failed_starts += 1
+        first, longest = (FIRST_REST, LONGEST_REST) if was_killed else (FIRST_PAUSE, LONGEST_PAUSE)
+        if self._pausing is not None:
+            self._pausing.cancel()
+        pause = min(longest, first << min(self._failed_starts - 1, 10))
+        self._pausing = self._loop.after(pause, self._try_again)
+        for call in calls:
+            if was_killed:
+                self._report(call, Ending.RECALLED)  # from outside: it says nothing about the call
+            else:
+                self._report(call, Ending.COULD_NOT_START, reason)
+
+    def _try_again(self) -> None:
+        self._pausing = None
+        waiting, self._waiting = self._waiting, []
+        self.start(waiting)

@@ -1,0 +1,226 @@
+"""The janitor's turns: recovery of dead supervisors' runs, heartbeat, the net under wake-ups, retention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
+
+from . import lifecycle
+from .catalogue import Entry
+from .clock import Clock
+from .dispatcher import callbacks, policy_of
+from .durations import SECOND, Micros
+from .errors import OwnerLost
+from .events import Emit, Recovered
+from .loop import EventLoop
+from .model import Cause, Claim, Ended, Ending, NewRun, Reason, Run, Settle, State
+from .plan import Retention
+from .policy import LATE
+from .service import Service
+from .storage import OwnerInfo, OwnerStatus, Storage
+
+BEAT: Micros = SECOND  # the net under the wake-ups, and how soon a clock step is seen
+HEARTBEAT_BEATS = 10
+PRUNE_BEATS = 600
+PRUNE_BATCH = 1_000  # runs removed in one write: claims go on between two of them
+
+
+class Orphan(NamedTuple):
+    """A running run of a dead supervisor."""
+
+    run: Run
+    owner: OwnerInfo
+
+
+def resolve(
+    orphans: Collection[Orphan],
+    alive: Collection[str],
+    begun: Collection[str],
+    entries: Mapping[str, Entry],
+    now: Micros,
+) -> list[Settle]:
+    """The rows of orphans. `alive` are run ids whose processes could not be ended: they are left for later.
+
+    `begun` are run ids whose process was journalled: they had started, reported or not.
+    """
+    return [
+        _resolve(orphan, orphan.run.id in begun, entries, now)
+        for orphan in orphans
+        if orphan.run.id not in alive
+    ]
+
+
+def _resolve(orphan: Orphan, begun: bool, entries: Mapping[str, Entry], now: Micros) -> Settle:
+    run = orphan.run
+    if run.cancel_requested:
+        return _cancelled(orphan, now)
+    policy = policy_of(run.policy)
+    started = run.started_at if run.started_at is not None or not begun else run.due_at
+    ended = Ended(Ending.INTERRUPTED, started_at=started, ended_at=now, pid=run.pid)
+
+    def follow(state: State, why: str) -> tuple[NewRun, ...]:
+        cause = Cause(task=run.task, run_id=run.id, state=state.value, reason=why)
+        return callbacks(entries, policy.on_failure, cause, run.created_at, now)
+
+    return lifecycle.settle_orphan(claim_of(run), orphan.owner.id, policy, ended, callbacks=follow)
+
+
+def _cancelled(orphan: Orphan, now: Micros) -> Settle:
+    """A person had asked for its end: the end of its supervisor was that end."""
+    run = orphan.run
+    ended = Ended(Ending.CANCELLED, started_at=run.started_at, ended_at=now, pid=run.pid)
+    row = lifecycle.refuse(claim_of(run), orphan.owner.id, State.CANCELLED, Reason.CANCELLED, now)
+    return row._replace(outcome=ended.outcome, attempt=run.attempt, started_at=run.started_at, pid=run.pid)
+
+
+def claim_of(run: Run) -> Claim:
+    """The claim under which a row is running."""
+    return Claim(
+        seq=run.seq,
+        id=run.id,
+        task=run.task,
+        claim_no=run.claim_no,
+        attempt=run.attempt,
+        failures=run.failures,
+        crashes=run.crashes,
+        payload=run.payload,
+        priority=run.priority,
+        due_at=run.due_at,
+        created_at=run.created_at,
+        trigger=run.trigger.value,
+        pool=run.pool,
+        tick=run.tick,
+        missed=run.missed,
+        policy=run.policy,
+        options=run.options,
+        cause=run.cause,
+    )
+
+
+def recover(
+    storage: Storage,
+    owner: str,
+    entries: Mapping[str, Entry],
+    now: Micros,
+    *,
+    end_leftovers: Callable[[set[str]], tuple[int, set[str], set[str]]],
+) -> Recovered | None:
+    """Resolve every run of dead supervisors; their processes are gone before their runs go on (semantics 32).
+
+    `end_leftovers(dead owner ids)` gives how many processes it ended, the run ids that it could not end,
+    and the run ids that were journalled as started.
+    """
+    orphans = [Orphan(run, info) for run, info in storage.orphans(owner)]
+    ended, alive, begun = end_leftovers({orphan.owner.id for orphan in orphans})
+    settles = resolve(orphans, alive, begun, entries, now)
+    if not settles and not ended:
+        return None
+    storage.settle(settles)
+    failed = sum(settle.state is State.FAILED for settle in settles)
+    return Recovered(len(settles) - failed, failed, ended)
+
+
+class ClockWatch:
+    """Tells a step of the wall clock and a suspend from the passing of time (semantics 5)."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._asleep = self._sleep_so_far()
+        self._offset = self._offset_now()
+
+    def look(self) -> Reason | None:
+        """What happened since the last look: suspended, stepped, or (None) nothing above a second."""
+        asleep, offset = self._sleep_so_far(), self._offset_now()
+        slept, stepped = asleep - self._asleep, offset - self._offset
+        self._asleep, self._offset = asleep, offset
+        if slept > LATE:
+            return Reason.MISSED_SUSPENDED
+        return Reason.MISSED_CLOCK if abs(stepped) > SECOND else None
+
+    def _sleep_so_far(self) -> Micros:
+        return self._clock.boottime() - self._clock.monotonic()
+
+    def _offset_now(self) -> Micros:
+        return self._clock.now() - self._clock.boottime()
+
+
+class Janitor:
+    """Everything that is done now and then."""
+
+    def __init__(
+        self,
+        *,
+        owner: str,
+        loop: EventLoop,
+        storage: Storage,
+        service: Service,
+        emit: Emit,
+        retention: Callable[[], Retention],
+        status: Callable[[], OwnerStatus],
+        remove_output: Callable[[list[str]], None],
+        on_change: Callable[[], None],
+        on_jump: Callable[[Reason], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._owner = owner
+        self._loop = loop
+        self._storage = storage
+        self._service = service
+        self._emit = emit
+        self._retention = retention
+        self._status = status
+        self._remove_output = remove_output
+        self._on_change = on_change
+        self._on_jump = on_jump
+        self._on_lost = on_lost
+        self._watch = ClockWatch(loop.clock)
+        self._beats = 0
+
+    def start(self) -> None:
+        """Begin the beat."""
+        self._loop.after(BEAT, self._beat)
+
+    def _beat(self) -> None:
+        self._beats += 1
+        jumped = self._watch.look()
+        if jumped is not None:
+            self._on_jump(jumped)
+        self._service.ask(self._storage.changed, self._look, self._trouble)
+        if self._beats % HEARTBEAT_BEATS == 0:
+            self.report()
+        if self._beats % PRUNE_BEATS == PRUNE_BEATS // 10:
+            self.prune()
+        self._loop.after(BEAT, self._beat)
+
+    def _look(self, changed: bool) -> None:
+        if changed:
+            self._on_change()
+
+    def report(self) -> None:
+        """Send a heartbeat now."""
+        status, now = self._status(), self._loop.now()
+        self._service.ask(
+            lambda: self._storage.heartbeat(self._owner, status, now), lambda _: None, self._trouble
+        )
+
+    def prune(self) -> None:
+        """Remove what is past the retention, batch after batch, each a write of its own."""
+        retention, now = self._retention(), self._loop.now()
+        self._service.ask(
+            lambda: self._prune_batch(retention, now),
+            lambda removed: self.prune() if removed >= PRUNE_BATCH else None,
+            self._trouble,
+        )
+
+    def _prune_batch(self, retention: Retention, now: Micros) -> int:
+        removed = self._storage.prune(retention, now, limit=PRUNE_BATCH)
+        self._remove_output(removed)
+        return len(removed)
+
+    def _trouble(self, error: Exception) -> None:
+        """The dispatcher reports a storage that does not answer; only a lost ownership matters here."""
+        if isinstance(error, OwnerLost):
+            self._on_lost()
+
+
+__all__ = ["ClockWatch", "Janitor", "Orphan", "claim_of", "recover", "resolve"]

@@ -1,0 +1,304 @@
+"""The words of the log: one canonical line per attempt, in text, JSON or the journal's form."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+from functools import singledispatch
+from pathlib import PurePath
+from typing import TextIO
+from zoneinfo import ZoneInfo
+
+from .clock import Clock
+from .durations import Micros, format_duration, from_micros
+from .events import (
+    AttemptEnded,
+    Event,
+    Hurrying,
+    Late,
+    Ready,
+    Recovered,
+    RunBegan,
+    StandingBy,
+    Stopped,
+    Stopping,
+    StorageBack,
+    StorageTrouble,
+    TickRefused,
+)
+from .ids import short_id
+from .model import State
+
+
+class Level(IntEnum):
+    """Severity; the values are syslog's (RFC 5424), which the journal reads from a `<N>` prefix."""
+
+    ERROR = 3
+    WARNING = 4
+    INFO = 6
+    DEBUG = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line to be written."""
+
+    level: Level
+    event: str
+    words: str
+    fields: Mapping[str, object]
+
+
+FORMATS = ("auto", "text", "json", "journal")
+LEVELS = {level.name.lower(): level for level in Level}
+_SYMBOLS = {
+    State.SUCCEEDED: "✓",
+    State.FAILED: "✗",
+    State.RETRYING: "↻",
+    State.QUEUED: "↻",
+    State.CANCELLED: "■",
+    State.SKIPPED: "-",
+}
+
+
+class Log:
+    """Writes events to a stream. `emit` never raises for a stream that is gone: work matters more."""
+
+    def __init__(
+        self,
+        stream: TextIO,
+        clock: Clock,
+        *,
+        form: str = "auto",
+        level: Level = Level.INFO,
+        zone: str = "UTC",
+    ) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._form = _own_form(stream) if form == "auto" else form
+        self._level = level
+        self._zone = ZoneInfo(zone)
+
+    def emit(self, event: Event) -> None:
+        if self._level < Level.WARNING and type(event) is AttemptEnded:
+            return
+        if self._level < Level.INFO and _is_calm(event):
+            return  # the hot path: no words for a line that nobody reads
+        line = words(event)
+        if line.level <= self._level:
+            self._write(line)
+
+    def _write(self, line: Line) -> None:
+        try:
+            self._stream.write(self._text(line) + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._level = Level.ERROR  # the reader is gone; nobody is left to be told
+
+    def _text(self, line: Line) -> str:
+        if self._form == "json":
+            head = {"time": self._time().isoformat(), "level": line.level.name.lower(), "event": line.event}
+            return json.dumps({**head, **line.fields, "message": line.words}, ensure_ascii=False, default=str)
+        if self._form == "journal":
+            return f"<{int(line.level)}>{line.words}"
+        return f"{self._time():%H:%M:%S} {line.words}"
+
+    def _time(self) -> datetime:
+        return from_micros(self._clock.now(), self._zone)
+
+
+def _own_form(stream: TextIO) -> str:
+    """The journal's form when systemd reads this very stream, else text."""
+    journal = os.environ.get("JOURNAL_STREAM", "")
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return "text"
+    return "journal" if journal == f"{found.st_dev}:{found.st_ino}" else "text"
+
+
+def _is_calm(event: Event) -> bool:
+    if type(event) is AttemptEnded:
+        return event.settle.state is State.SUCCEEDED
+    return type(event) is RunBegan
+
+
+def stderr_log(clock: Clock, *, form: str, level: str, zone: str) -> Log:
+    """The log of a supervisor: stderr is talk."""
+    return Log(sys.stderr, clock, form=form, level=LEVELS[level], zone=zone)
+
+
+# --- words ------------------------------------------------------------------------------------------
+
+
+@singledispatch
+def words(event: object) -> Line:
+    """The line for an event."""
+    raise NotImplementedError(type(event).__name__)
+
+
+@words.register
+def _(event: Ready) -> Line:
+    text = (
+        f"● running {PurePath(event.file).name} · {event.tasks} tasks, {event.schedules} scheduled"
+        f" · times in {event.timezone} · storage {event.storage} · pid {event.pid}"
+    )
+    return Line(Level.INFO, "ready", text, {"file": event.file, "tasks": event.tasks, "pid": event.pid})
+
+
+@words.register
+def _(event: StandingBy) -> Line:
+    text = f"○ standing by: another supervisor works on {event.storage}; taking over when it is gone"
+    return Line(Level.WARNING, "standing-by", text, {"storage": event.storage})
+
+
+@words.register
+def _(event: Recovered) -> Line:
+    text = (
+        f"↻ recovered from an unplanned end: {event.requeued} runs queued again, {event.failed} failed,"
+        f" {event.ended_processes} leftover processes ended"
+    )
+    return Line(Level.WARNING, "recovered", text, {"requeued": event.requeued, "failed": event.failed})
+
+
+@words.register
+def _(event: RunBegan) -> Line:
+    again = f", attempt {event.attempt}" if event.attempt > 1 else ""
+    text = f"▶ {event.task} started ({event.trigger}{again}) · run {short_id(event.run_id)}"
+    return Line(
+        Level.DEBUG, "started", text, {"task": event.task, "run": event.run_id, "attempt": event.attempt}
+    )
+
+
+@words.register
+def _(event: AttemptEnded) -> Line:
+    settle = event.settle
+    fields = {
+        "task": event.claim.task,
+        "run": settle.id,
+        "attempt": event.claim.attempt,
+        "state": settle.state.value,
+        "outcome": event.ended.outcome,
+        "reason": settle.reason,
+        "exit_code": settle.exit_code,
+        "duration": _seconds(event),
+        "trigger": event.claim.trigger,
+    }
+    return Line(_severity(settle.state), "attempt", _attempt_words(event), fields)
+
+
+@words.register
+def _(event: TickRefused) -> Line:
+    text = f"- {event.run.task} skipped: {event.reason}"
+    count = _folded(event)
+    if count > 1:
+        text = f"- {event.run.task}: {count} ticks skipped: {event.reason}"
+    fields = {"task": event.run.task, "tick": event.run.tick, "reason": event.reason, "count": count}
+    return Line(Level.INFO, "skipped", text, fields)
+
+
+@words.register
+def _(event: StorageTrouble) -> Line:
+    hint = f" ({event.help})" if event.help else ""
+    text = (
+        f"✗ the storage does not answer: {event.message}{hint}; work under way goes on,"
+        f" next try in {format_duration(event.retry_in)}"
+    )
+    return Line(Level.ERROR, "storage-trouble", text, {"error": event.message})
+
+
+@words.register
+def _(event: StorageBack) -> Line:
+    text = f"✓ the storage answers again after {format_duration(event.after)}"
+    return Line(Level.WARNING, "storage-back", text, {"after": event.after / 1_000_000})
+
+
+@words.register
+def _(event: Late) -> Line:
+    text = f"✗ a late completion of run {short_id(event.task_run)} was refused: it had been taken over"
+    return Line(Level.WARNING, "late", text, {"run": event.task_run})
+
+
+@words.register
+def _(event: Stopping) -> Line:
+    text = f"■ stopping: {event.running} running, waiting up to {format_duration(event.patience)}"
+    return Line(Level.INFO, "stopping", text, {"running": event.running})
+
+
+@words.register
+def _(event: Hurrying) -> Line:
+    text = f"■ stopping now: {event.running} running are ended"
+    return Line(Level.WARNING, "hurrying", text, {"running": event.running})
+
+
+@words.register
+def _(event: Stopped) -> Line:
+    parts = ["○ stopped"]
+    if event.interrupted:
+        parts.append(f"{event.interrupted} runs interrupted, they go on at the next start")
+    if event.stuck:
+        parts.append(f"{event.stuck} queued runs cannot run here (unknown or paused task)")
+    return Line(Level.INFO, "stopped", ": ".join(parts), {"interrupted": event.interrupted})
+
+
+def _severity(state: State) -> Level:
+    if state is State.FAILED:
+        return Level.ERROR
+    return Level.INFO if state in (State.SUCCEEDED, State.SKIPPED) else Level.WARNING
+
+
+def _attempt_words(event: AttemptEnded) -> str:
+    settle = event.settle
+    return (
+        f"{_SYMBOLS.get(settle.state, '·')} {event.claim.task} {_what_became(event)}{_took(event)}"
+        f" · run {short_id(settle.id)}{_said(event)}"
+    )
+
+
+def _what_became(event: AttemptEnded) -> str:
+    settle, outcome = event.settle, event.ended.outcome
+    if settle.state is State.SUCCEEDED:
+        return "succeeded" if event.claim.attempt == 1 else f"succeeded at attempt {event.claim.attempt}"
+    if settle.state is State.RETRYING:
+        wait = format_duration(max(0, settle.due_at - settle.ended_at))
+        return f"failed ({outcome}), attempt {event.claim.attempt}; next in {wait}"
+    if settle.state is State.QUEUED:
+        return f"{outcome}; queued again"
+    return f"{settle.state.value} ({settle.reason or outcome})"
+
+
+def _took(event: AttemptEnded) -> str:
+    started = event.ended.started_at
+    return "" if started is None else f" in {format_duration(max(0, event.ended.ended_at - started))}"
+
+
+def _said(event: AttemptEnded) -> str:
+    """The first line of the error, or of what a command said."""
+    text = event.ended.error if event.settle.state is not State.SUCCEEDED else _spoken(event.ended.result)
+    line = (text or "").strip().splitlines()
+    return f" · {_shown(line[0])}" if line else ""
+
+
+def _spoken(result: str | None) -> str | None:
+    return json.loads(result) if result and len(result) < 4096 and result.startswith('"') else None
+
+
+def _shown(text: str, most: int = 100) -> str:
+    """Captured text is hostile: control characters are escaped, and it is cut."""
+    safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: most + 1])
+    return safe if len(safe) <= most else safe[: most - 1] + "…"
+
+
+def _seconds(event: AttemptEnded) -> float | None:
+    started: Micros | None = event.ended.started_at
+    return None if started is None else (event.ended.ended_at - started) / 1_000_000
+
+
+def _folded(event: TickRefused) -> int:
+    detail = json.loads(event.run.detail) if event.run.detail else {}
+    return int(detail.get("count", 1))

@@ -1,0 +1,175 @@
+"""The supervisor's event loop: descriptors, timers, signals, and calls handed over by other threads."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import selectors
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable
+from types import FrameType
+from typing import cast
+
+from .clock import Clock
+from .durations import Micros
+
+Callback = Callable[[], None]
+_SECOND = 1_000_000
+
+
+class LoopTimer:
+    """One call in the future; `cancel` forgets it."""
+
+    __slots__ = ("callback", "order", "when")
+
+    def __init__(self, when: Micros, order: int, callback: Callback) -> None:
+        self.when = when
+        self.order = order
+        self.callback: Callback | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+    def __lt__(self, other: LoopTimer) -> bool:
+        return (self.when, self.order) < (other.when, other.order)
+
+
+class EventLoop:
+    """One thread's loop. An exception of a callback ends `run`: nothing is swallowed here."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[LoopTimer] = []
+        self._order = itertools.count()
+        self._soon: deque[Callback] = deque()
+        self._handed: deque[Callback] = deque()  # by other threads
+        self._running = False
+        self._old_handlers: dict[int, object] = {}
+        self._signal_calls: dict[int, Callback] = {}
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._signal_out, self._signal_in = socket.socketpair()
+        self._signal_out.setblocking(False)
+        self._signal_in.setblocking(False)
+        self.watch(self._bell, read=self._take_handed)
+        self.watch(self._signal_out.fileno(), read=self._take_signals)
+
+    # --- what executors and the supervisor use ------------------------------------------------------
+
+    def now(self) -> Micros:
+        return self.clock.now()
+
+    def monotonic(self) -> Micros:
+        return self.clock.monotonic()
+
+    def watch(self, fd: int, *, read: Callback | None, write: Callback | None = None) -> None:
+        """Call back while `fd` is ready; replaces an earlier watch of it."""
+        events = (selectors.EVENT_READ if read else 0) | (selectors.EVENT_WRITE if write else 0)
+        if fd in self._selector.get_map():
+            self._selector.modify(fd, events, (read, write))
+        else:
+            self._selector.register(fd, events, (read, write))
+
+    def unwatch(self, fd: int) -> None:
+        """Stop watching; does nothing when it is not watched."""
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
+
+    def after(self, delay: Micros, callback: Callback) -> LoopTimer:
+        """Call back once, `delay` microseconds of monotonic time from now."""
+        timer = LoopTimer(self.clock.monotonic() + max(0, delay), next(self._order), callback)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def soon(self, callback: Callback) -> None:
+        """Call back in the next turn."""
+        self._soon.append(callback)
+
+    def hand_over(self, callback: Callback) -> None:
+        """Call back on this loop's thread; the one method that any thread may call."""
+        self._handed.append(callback)
+        os.eventfd_write(self._bell, 1)
+
+    def on_signal(self, number: int, callback: Callback) -> None:
+        """Call back, on the loop, for each delivery of this signal. The loop must live in the main thread."""
+        self._signal_calls[number] = callback
+        signal.set_wakeup_fd(self._signal_in.fileno(), warn_on_full_buffer=False)
+        self._old_handlers.setdefault(number, signal.signal(number, _noted))
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        self._running = True
+        while self._running:
+            self.turn()
+
+    def stop(self) -> None:
+        """Let `run` return after the present turn."""
+        self._running = False
+
+    def turn(self, longest: Micros | None = None) -> None:
+        """One turn: wait for something (at most `longest`), then call whatever is due."""
+        for key, events in self._selector.select(self._patience(longest)):
+            self._call_ready(key, events)
+        self._call_timers()
+        for _ in range(len(self._soon)):
+            self._soon.popleft()()
+
+    def close(self) -> None:
+        """Give back signals and descriptors."""
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, cast("signal.Handlers", handler))
+        if self._old_handlers:
+            signal.set_wakeup_fd(-1)
+        self._selector.close()
+        os.close(self._bell)
+        self._signal_in.close()
+        self._signal_out.close()
+
+    # --- inside ------------------------------------------------------------------------------------
+
+    def _patience(self, longest: Micros | None) -> float | None:
+        if self._soon or self._handed:
+            return 0
+        while self._timers and self._timers[0].callback is None:
+            heapq.heappop(self._timers)
+        waits = [] if longest is None else [longest]
+        if self._timers:
+            waits.append(max(0, self._timers[0].when - self.clock.monotonic()))
+        return min(waits) / _SECOND if waits else None
+
+    def _call_ready(self, key: selectors.SelectorKey, events: int) -> None:
+        # An earlier callback of this turn may have unwatched the descriptor, or closed it and watched
+        # another file under its number: only the watch that was selected is called.
+        watched = self._selector.get_map().get(key.fd)
+        if watched is None or watched.data is not key.data:
+            return
+        read, write = key.data
+        if events & selectors.EVENT_READ and read:
+            read()
+        if events & selectors.EVENT_WRITE and write and key.fd in self._selector.get_map():
+            write()
+
+    def _call_timers(self) -> None:
+        now = self.clock.monotonic()
+        while self._timers and self._timers[0].when <= now:
+            timer = heapq.heappop(self._timers)
+            if timer.callback is not None:
+                callback, timer.callback = timer.callback, None
+                callback()
+
+    def _take_handed(self) -> None:
+        os.eventfd_read(self._bell)
+        for _ in range(len(self._handed)):
+            self._handed.popleft()()
+
+    def _take_signals(self) -> None:
+        for number in self._signal_out.recv(4096):
+            if number in self._signal_calls:
+                self._signal_calls[number]()
+
+
+def _noted(_number: int, _frame: FrameType | None) -> None:
+    """The Python-level handler: the number already lies in the wake-up socket."""

@@ -1,0 +1,52 @@
+"""This machine and its processes: host name, boot id, and whether a process is still the same one."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+_STATE, _START = 0, 19  # fields 3 and 22 of /proc/PID/stat, counted after the command's name (proc(5))
+
+
+def hostname() -> str:
+    """The name of this machine."""
+    return os.uname().nodename
+
+
+@cache
+def boot_id() -> str:
+    """The kernel's id of this boot (a UUID); "" where the kernel tells none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def process_start(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None when there is no such process."""
+    fields = _stat(pid)
+    return None if fields is None else int(fields[_START])
+
+
+def is_alive(pid: int, start: int) -> bool:
+    """Whether the process `pid` that started at `start` still runs; a pid used anew is somebody else."""
+    fields = _stat(pid)
+    return fields is not None and int(fields[_START]) == start and fields[_STATE] not in ("Z", "X")
+
+
+def process_name(pid: int) -> str:
+    """The command name of a process; "" when there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _stat(pid: int) -> list[str] | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The name stands in parentheses and may hold spaces and parentheses itself: the last one ends it.
+    return text[text.rindex(")") + 2 :].split()

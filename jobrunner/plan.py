@@ -1,0 +1,182 @@
+"""The compiled file as values: tasks, schedules, pools, locks. Made by `config`, read by the supervisor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from .durations import DAY, MINUTE, SECOND, Micros
+from .model import Policy
+
+MIB = 1024 * 1024
+
+
+class PoolKind(StrEnum):
+    """How the slots of a pool execute."""
+
+    PROCESS = "process"
+    THREAD = "thread"
+    GREENLET = "greenlet"
+    ASYNC = "async"
+    COMMAND = "command"
+
+
+class Overlap(StrEnum):
+    """What a tick does while an earlier run of its task is not final (semantics 8)."""
+
+    SKIP = "skip"
+    QUEUE = "queue"
+    REPLACE = "replace"
+    ALLOW = "allow"
+
+
+class CatchUp(StrEnum):
+    """Which of the ticks missed while nobody was there are run (semantics 9)."""
+
+    NONE = "none"
+    ONE = "one"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """Tries after the first one, and the delays before them (semantics 12)."""
+
+    max: int = 0
+    delay: Micros = 10 * SECOND
+    backoff: float = 2.0
+    max_delay: Micros = 10 * MINUTE
+    jitter: float = 0.1  # a share of the delay: 0.1 is 10 %
+    on: tuple[int | str, ...] = ()  # exit codes or exception names; empty: every failure
+    not_on: tuple[int | str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockUse:
+    """The lock that a task's runs hold while they are running."""
+
+    name: str
+    on_busy: str = "wait"  # wait | skip | fail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputRule:
+    """How much of an attempt's stdout and stderr is kept, and how long (None: by retention)."""
+
+    max_size: int = 10 * MIB  # bytes
+    keep: Micros | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleRule:
+    """One schedule of a task. `source` and `timezone` go to `Schedule.parse` as they are."""
+
+    key: str  # identity of its watermark: task, text, zone, overriding arguments
+    source: str | Mapping[str, object]
+    timezone: str
+    text: str  # as shown: "30 2 * * *"
+    words: str  # as read aloud: "02:30 every day"
+    args: tuple[object, ...] | None = None  # None: the task's own
+    kwargs: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A definition: what to do, and how. Exactly one of `command` and `call` is set."""
+
+    name: str
+    command: str | tuple[str, ...] | None = None  # str: text for `shell`; tuple: argv
+    shell: tuple[str, ...] = ("/bin/sh",)
+    call: str | None = None  # "package.module:attribute"
+    args: tuple[object, ...] = ()
+    kwargs: Mapping[str, object] = field(default_factory=dict)
+    schedules: tuple[ScheduleRule, ...] = ()
+    overlap: Overlap = Overlap.SKIP
+    catch_up: CatchUp = CatchUp.ONE
+    catch_up_window: Micros = DAY
+    catch_up_limit: int = 100
+    jitter: Micros = 0
+    retries: Retries = Retries()
+    timeout: Micros | None = None  # of one attempt
+    kill_after: Micros = 10 * SECOND  # from SIGTERM to SIGKILL
+    expires: Micros | None = None
+    priority: int = 0
+    lock: LockUse | None = None
+    pool: str = "default"
+    on_interrupt: str = "requeue"  # requeue | fail
+    max_crashes: int = 3
+    leftovers: str = "end"  # end | keep
+    on_success: tuple[str, ...] = ()
+    on_failure: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)  # declared: file's and task's, merged
+    cwd: str = "/"
+    stdin: str | None = None
+    success_codes: tuple[int, ...] = (0,)
+    output: OutputRule = OutputRule()
+    enabled: bool = True
+    description: str = ""
+    store_result: bool = True
+    result: str = "text"  # text | json: what a command's stdout is
+    parameters: tuple[str, ...] | None = None  # argument names of the callable; None: not known
+    blocked: str | None = None  # why it cannot run here
+    line: int = 0  # where it is declared
+
+    @property
+    def kind(self) -> str:
+        return "command" if self.call is None else "call"
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(
+            on_interrupt=self.on_interrupt, max_crashes=self.max_crashes, on_failure=self.on_failure
+        )
+
+    @property
+    def may_prefetch(self) -> bool:
+        """Whether a call may wait in a worker: not when the claim is the start, nor under a lock."""
+        return self.on_interrupt == "requeue" and self.lock is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """A named set of slots of one kind."""
+
+    name: str
+    kind: PoolKind = PoolKind.PROCESS
+    slots: int = 2
+    python: str | None = None  # path of another interpreter
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long finished runs, their results and their output are kept."""
+
+    history: Micros = 30 * DAY
+    results: Micros = 7 * DAY
+    output: Micros = 14 * DAY
+    max_runs: int = 100_000
+
+
+DEFAULT_POOLS: Mapping[str, Pool] = {
+    "default": Pool(name="default", kind=PoolKind.PROCESS, slots=2),
+    "commands": Pool(name="commands", kind=PoolKind.COMMAND, slots=8),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A whole file, compiled."""
+
+    file: str  # absolute path of the file, "" when there is none
+    hash: str  # sha256 of everything that was read, hex
+    backend: str  # URL
+    timezone: str
+    pythonpath: tuple[str, ...] = ()  # absolute
+    pools: Mapping[str, Pool] = field(default_factory=lambda: dict(DEFAULT_POOLS))
+    locks: Mapping[str, int] = field(default_factory=dict)  # slots
+    retention: Retention = Retention()
+    shutdown_timeout: Micros = 30 * SECOND
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    watched: tuple[str, ...] = ()  # files whose change is a change of this plan

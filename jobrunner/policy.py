@@ -1,0 +1,114 @@
+"""What a schedule's due ticks become: run, run late, or a row that says why not. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from .durations import SECOND, Micros
+from .model import Reason
+from .plan import CatchUp
+
+LATE: Micros = 60 * SECOND  # up to here late is just late; beyond it is a miss (semantics 5)
+FOLD_ABOVE = 10  # more misses than this in a gap are one row (semantics 10)
+
+
+class Ticks(Protocol):
+    """What this module asks of a schedule; instants are microseconds, UTC."""
+
+    def next_us(self, after: Micros) -> Micros | None: ...
+    def previous_us(self, before: Micros) -> Micros | None: ...
+    def count_us(self, after: Micros, until: Micros) -> int: ...
+
+
+class Decision(Enum):
+    """What happens to a tick."""
+
+    RUN = "run"
+    CATCH_UP = "catch up"
+    SKIP = "skip"
+
+
+class Due(NamedTuple):
+    """One row to be written: a tick, or a fold of several ticks that ends at `tick`."""
+
+    tick: Micros
+    decision: Decision
+    reason: Reason | None = None
+    missed: int = 0  # CATCH_UP: the ticks it stands for, itself included
+    first: Micros | None = None  # a fold: its first tick
+    size: int = 1  # how many ticks it stands for
+
+    @property
+    def detail(self) -> Mapping[str, object] | None:
+        """What a fold says of itself."""
+        if self.first is None:
+            return None
+        return {"from": self.first, "to": self.tick, "count": self.size}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TickPolicy:
+    """The keys of a task that decide about its ticks."""
+
+    catch_up: CatchUp = CatchUp.ONE
+    window: Micros = 24 * 3600 * SECOND
+    refused: Reason | None = None  # paused, disabled or blocked: no tick runs, each has its row
+
+
+def due_ticks(
+    schedule: Ticks, watermark: Micros, now: Micros, policy: TickPolicy, missed_because: Reason
+) -> list[Due]:
+    """The rows for all ticks in (watermark, now], oldest first: together they account for each exactly once.
+
+    The work does not grow with the length of a gap: misses are counted, not looped over (semantics 6).
+    """
+    line = max(watermark, now - LATE - 1)  # ticks after it are just late
+    rows = _gap(schedule, watermark, line, now, policy, missed_because)
+    tick = schedule.next_us(line)
+    while tick is not None and tick <= now:  # at most LATE of them: bounded
+        rows.append(_in_time(tick, policy))
+        tick = schedule.next_us(tick)
+    return rows
+
+
+def _in_time(tick: Micros, policy: TickPolicy) -> Due:
+    if policy.refused is not None:
+        return Due(tick, Decision.SKIP, policy.refused)
+    return Due(tick, Decision.RUN)
+
+
+def _gap(
+    schedule: Ticks, watermark: Micros, line: Micros, now: Micros, policy: TickPolicy, because: Reason
+) -> list[Due]:
+    missed = schedule.count_us(watermark, line) if line > watermark else 0
+    if not missed:
+        return []
+    last = schedule.previous_us(line + 1)
+    if last is None:
+        return []
+    if policy.refused is not None:
+        return _skipped(schedule, watermark, last, missed, policy.refused)
+    if policy.catch_up is CatchUp.NONE or last < now - policy.window:
+        return _skipped(schedule, watermark, last, missed, because)
+    before = schedule.previous_us(last)
+    earlier = _skipped(schedule, watermark, before, missed - 1, because) if before is not None else []
+    return [*earlier, Due(last, Decision.CATCH_UP, because, missed=missed)]
+
+
+def _skipped(schedule: Ticks, watermark: Micros, last: Micros, count: int, reason: Reason) -> list[Due]:
+    """The rows of `count` ticks after the watermark that did not run, the last of them at `last`."""
+    if count > FOLD_ABOVE:
+        first = schedule.next_us(watermark)
+        return [Due(last, Decision.SKIP, reason, first=first, size=count)]
+    rows: list[Due] = []
+    tick = watermark
+    for _ in range(count):
+        following = schedule.next_us(tick)
+        if following is None:
+            break
+        rows.append(Due(following, Decision.SKIP, reason))
+        tick = following
+    return rows

@@ -1,0 +1,317 @@
+"""The scheduler's turn: which ticks are due, and one row for each of them."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from . import birth
+from .catalogue import Entry, entry_of
+from .codec import encode_arguments
+from .durations import SECOND, Micros
+from .errors import OwnerLost, StorageRefused
+from .events import Emit, StorageTrouble, TickRefused
+from .loop import EventLoop, LoopTimer
+from .model import NewRun, Reason, State
+from .plan import Overlap, Plan, ScheduleRule, Task
+from .policy import Decision, Due, TickPolicy, due_ticks
+from .schedule import Schedule
+from .service import Service
+from .storage import Storage, Tick, Verdict
+
+SPREAD: Micros = 5 * SECOND  # catch-up runs start spread over this (semantics 9)
+PAUSE: Micros = SECOND  # after a storage fault
+MOST_PER_TURN = 500  # ticks in one write: bounds the length of a transaction
+LONGEST_SLEEP: Micros = 60 * SECOND  # the wall clock may be stepped meanwhile; the beat finds it sooner
+
+
+@dataclass(slots=True)
+class Timetable:
+    """One schedule of one task, and how far its ticks are accounted for."""
+
+    task: Task
+    entry: Entry
+    rule: ScheduleRule
+    schedule: Schedule
+    payload: str
+    watermark: Micros
+    next_at: Micros | None
+
+    def __lt__(self, other: Timetable) -> bool:
+        return (self.next_at or 0) < (other.next_at or 0)
+
+
+@dataclass(slots=True)
+class Write:
+    """A tick about to be written, and the timetable it belongs to."""
+
+    table: Timetable
+    tick: Tick
+    refused: Reason | None  # why it does not run, when that is known beforehand
+
+
+class Scheduler:
+    """Accounts for every tick of every schedule; any number of schedulers may work on one storage."""
+
+    def __init__(
+        self,
+        *,
+        loop: EventLoop,
+        storage: Storage,
+        service: Service,
+        emit: Emit,
+        is_paused: Callable[[Task], bool],
+        on_added: Callable[[], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._storage = storage
+        self._service = service
+        self._emit = emit
+        self._is_paused = is_paused
+        self._on_added = on_added
+        self._on_lost = on_lost
+        self._heap: list[Timetable] = []
+        self._timer: LoopTimer | None = None
+        self._writing = False
+        self._stopped = False
+        self._missed_because = Reason.MISSED_DOWN
+
+    # --- the plan -----------------------------------------------------------------------------------
+
+    def start(self, tables: Iterable[Timetable]) -> None:
+        """Follow these timetables from now on. What was missed before is decided in the first turn."""
+        self._heap = [table for table in tables if table.next_at is not None]
+        heapq.heapify(self._heap)
+        self._loop.soon(self.turn)
+
+    def stop(self) -> None:
+        """No tick is accounted for any more: those to come are the next supervisor's."""
+        self._stopped = True
+        self._set_timer(None)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no tick is due or being written."""
+        return not self._writing and (not self._heap or (self._heap[0].next_at or 0) > self._loop.now())
+
+    def next_tick(self) -> tuple[str, Micros] | None:
+        """The task and instant of the next tick."""
+        table = self._heap[0] if self._heap else None
+        return None if table is None or table.next_at is None else (table.task.name, table.next_at)
+
+    def jumped(self, reason: Reason) -> None:
+        """The wall clock moved otherwise than by passing: misses from here on have this reason."""
+        self._missed_because = reason
+        self._loop.soon(self.turn)
+
+    # --- the turn -----------------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """Write what is due, then sleep until the next tick."""
+        if self._stopped or self._writing:
+            return
+        now = self._loop.now()
+        writes = self._due(now)
+        if writes:
+            self._write(writes)
+        else:
+            self._missed_because = Reason.MISSED_DOWN
+            self._sleep(now)
+
+    def _due(self, now: Micros) -> list[Write]:
+        writes: list[Write] = []
+        while self._heap and (self._heap[0].next_at or 0) <= now and len(writes) < MOST_PER_TURN:
+            writes.extend(self._writes(heapq.heappop(self._heap), now))
+        return _spread(_once(writes), now)
+
+    def _sleep(self, now: Micros) -> None:
+        following = self.next_tick()
+        if following is None:
+            self._set_timer(None)
+            return
+        # At least one microsecond: a timer that fires early by rounding must not spin.
+        self._set_timer(min(max(1, following[1] - now), LONGEST_SLEEP))
+
+    def _set_timer(self, delay: Micros | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if delay is None else self._loop.after(delay, self.turn)
+
+    # --- rows ---------------------------------------------------------------------------------------
+
+    def _writes(self, table: Timetable, now: Micros) -> list[Write]:
+        policy = TickPolicy(
+            catch_up=table.task.catch_up, window=table.task.catch_up_window, refused=self._refusal(table.task)
+        )
+        if table.schedule.kind == "reboot":
+            due = [Due(now, Decision.SKIP if policy.refused else Decision.RUN, policy.refused)]
+        else:
+            due = due_ticks(table.schedule, table.watermark, now, policy, self._missed_because)
+        writes, expected = [], table.watermark
+        for each in due:
+            writes.append(self._row(table, each, expected, now))
+            expected = each.tick
+        return writes
+
+    def _refusal(self, task: Task) -> Reason | None:
+        if not task.enabled:
+            return Reason.DISABLED
+        if task.blocked is not None:
+            return Reason.BLOCKED
+        return Reason.PAUSED if self._is_paused(task) else None
+
+    def _row(self, table: Timetable, due: Due, expected: Micros, now: Micros) -> Write:
+        task = table.task
+        delay = random.randint(0, task.jitter) if task.jitter else 0  # noqa: S311 - spreads load
+        run = birth.of_tick(
+            table.entry,
+            schedule=table.rule.key,
+            tick=due.tick,
+            now=now,
+            due_at=due.tick + delay,
+            payload=table.payload,
+            missed=due.missed if due.decision is Decision.CATCH_UP else 0,
+        )
+        refused = None
+        if due.decision is Decision.SKIP and due.reason is not None:
+            run = birth.not_run(run, due.reason, detail=due.detail)
+        elif task.overlap is Overlap.SKIP:
+            refused = birth.not_run(run, Reason.OVERLAP)
+        following = table.schedule.next_us(due.tick)
+        reason = due.reason if due.decision is Decision.SKIP else None
+        return Write(table, Tick(table.rule.key, expected, due.tick, following, run, refused), reason)
+
+    # --- writing ------------------------------------------------------------------------------------
+
+    def _write(self, writes: list[Write]) -> None:
+        self._writing = True
+        ticks = [each.tick for each in writes]
+        self._service.ask(
+            partial(self._storage.tick, ticks), partial(self._written, writes), partial(self._failed, writes)
+        )
+
+    def _written(self, writes: list[Write], verdicts: list[Verdict]) -> None:
+        self._writing = False
+        for write, verdict in zip(writes, verdicts, strict=True):
+            self._note(write, verdict)
+        self._put_back(writes)
+        self._on_added()
+        self.turn()
+
+    def _note(self, write: Write, verdict: Verdict) -> None:
+        write.table.watermark = max(write.table.watermark, verdict.watermark)
+        if not verdict.accounted or write.tick.run is None:
+            return
+        if write.refused is not None:
+            self._emit(TickRefused(write.tick.run, write.refused.value))
+        elif verdict.holder is not None and write.tick.refused is not None:
+            self._emit(TickRefused(write.tick.refused, Reason.OVERLAP.value))
+
+    def _put_back(self, writes: list[Write]) -> None:
+        for table in {id(write.table): write.table for write in writes}.values():
+            table.next_at = _next_of(table)
+            if table.next_at is not None:
+                heapq.heappush(self._heap, table)
+
+    def _failed(self, writes: list[Write], error: Exception) -> None:
+        """Whether the ticks were written is not known: the watermarks will tell when they are tried again."""
+        self._writing = False
+        if isinstance(error, OwnerLost):
+            self._on_lost()
+            return
+        if isinstance(error, StorageRefused):
+            self._emit(StorageTrouble(str(error), error.help, PAUSE))
+        self._put_back(writes)
+        self._set_timer(PAUSE)
+
+
+def _once(writes: list[Write]) -> list[Write]:
+    """Two schedules of a task that name one instant with the same arguments are one tick (semantics 7).
+
+    The second one only moves its watermark: both rows would have the same id.
+    """
+    seen: set[str] = set()
+    kept: list[Write] = []
+    for write in writes:
+        run = write.tick.run
+        if run is not None and run.id in seen:
+            write = Write(write.table, write.tick._replace(run=None, refused=None), None)
+        elif run is not None:
+            seen.add(run.id)
+        kept.append(write)
+    return kept
+
+
+def _spread(writes: list[Write], now: Micros) -> list[Write]:
+    """Catch-up runs start over a few seconds, by priority, not all at once (semantics 9)."""
+    late = [write for write in writes if write.tick.run is not None and write.tick.run.missed]
+    late.sort(key=lambda write: -(write.tick.run.priority if write.tick.run else 0))
+    for place, write in enumerate(late):
+        _put_off(write, now + SPREAD * place // len(late), now)
+    return writes
+
+
+def _put_off(write: Write, due_at: Micros, now: Micros) -> None:
+    run = write.tick.run
+    if run is None:
+        return
+    wait = None if run.expires_at is None else run.expires_at - run.due_at
+    late: NewRun = run._replace(
+        state=State.SCHEDULED if due_at > now else State.QUEUED,
+        due_at=due_at,
+        expires_at=None if wait is None else due_at + wait,
+    )
+    write.tick = write.tick._replace(run=late)
+
+
+def _next_of(table: Timetable) -> Micros | None:
+    """The next tick to account for. `reboot` has one a boot: none after a watermark was set."""
+    if table.schedule.kind == "reboot":
+        return None if table.watermark else 0
+    return table.schedule.next_us(table.watermark)
+
+
+def timetables(plan: Plan, storage: Storage, boot_id: str, now: Micros) -> list[Timetable]:
+    """The timetables of a plan, with their watermarks from the storage.
+
+    A schedule that was never seen before starts at `now` (semantics 11); `reboot` has a watermark of its
+    own for each boot, which starts at 0: it fires at a supervisor's start unless this boot has its row.
+    """
+    tables = [_timetable(task, rule, boot_id) for task in plan.tasks.values() for rule in task.schedules]
+    for reboot, start in ((False, now), (True, 0)):
+        chosen = [table for table in tables if (table.schedule.kind == "reboot") is reboot]
+        marks = storage.watermarks({t.rule.key: t.schedule.next_us(now) for t in chosen}, start)
+        for table in chosen:
+            table.watermark = marks[table.rule.key]
+            table.next_at = _next_of(table)
+    return tables
+
+
+def _timetable(task: Task, rule: ScheduleRule, boot_id: str) -> Timetable:
+    schedule = Schedule.parse(rule.source, rule.timezone, name=task.name)
+    if schedule.kind == "reboot":
+        rule = ScheduleRule(
+            key=boot_key(rule.key, boot_id),
+            source=rule.source,
+            timezone=rule.timezone,
+            text=rule.text,
+            words=rule.words,
+            args=rule.args,
+            kwargs=rule.kwargs,
+        )
+    return Timetable(task, entry_of(task), rule, schedule, _payload(task, rule), 0, None)
+
+
+def boot_key(key: str, boot_id: str) -> str:
+    """The key of a `reboot` schedule's watermark in this boot."""
+    return f"{key}|boot {boot_id}"
+
+
+def _payload(task: Task, rule: ScheduleRule) -> str:
+    """A schedule's own args replace the task's, its kwargs are merged over them."""
+    kwargs: Mapping[str, object] = {**task.kwargs, **(rule.kwargs or {})}
+    return encode_arguments(task.args if rule.args is None else rule.args, kwargs)

@@ -1,0 +1,29 @@
+"""The door behind `jobrunner run`: compile the file in a child, then supervise."""
+
+from __future__ import annotations
+
+from .clock import SystemClock
+from .config.child import compile_in_child
+from .errors import ConfigError
+from .logs import stderr_log
+from .supervisor import Supervisor, Until
+
+
+def serve(
+    path: str,
+    *,
+    until: Until = Until.SIGNAL,
+    schedule: bool = True,
+    log_format: str = "auto",
+    log_level: str = "info",
+) -> None:
+    """Run this file until a signal, or until the work asked for is done.
+
+    Raises ConfigError with every problem of the file, StorageRefused when its storage cannot be used.
+    """
+    compiled = compile_in_child(path)
+    if compiled.plan is None:
+        raise ConfigError(compiled.rendered)
+    clock = SystemClock()
+    log = stderr_log(clock, form=log_format, level=log_level, zone=compiled.plan.timezone)
+    Supervisor(compiled.plan, emit=log.emit, clock=clock, until=until, schedule=schedule).run()

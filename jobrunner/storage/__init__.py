@@ -1,0 +1,343 @@
+"""The storage contract: where runs, results, locks and history are kept.
+
+Atomic are: one settle with its follow-ups; one claim; one `add`; one `tick`. After a claim every write
+carries the fence: (seq, claim_no, owner), and the row's state must be `running`.
+
+A method raises `StorageUnavailable` when the same call may work later (locked, full, out of reach) and
+`StorageRefused` when a person has to look (damaged, newer schema, read-only). Every method may be called
+again after an unknown outcome: adds are idempotent by id, ticks by watermark, settles by fence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from ..catalogue import Catalogue, Entry
+from ..durations import Micros
+from ..errors import UsageError
+from ..model import Attempt, Claim, NewRun, Run, Settle, Started, State
+
+if TYPE_CHECKING:  # a plan is the supervisor's: clients start without it
+    from ..plan import Retention
+
+COUNT_LIMIT = 10_000  # counts are exact up to here; one more means "more"
+
+
+class TaskRule(NamedTuple):
+    """What a claim must know about a task of the plan."""
+
+    lane: str  # pool_lane(pool), or task_lane(name) when the task has a lock or a limit
+    pool: str
+    lock: str | None = None
+    lock_slots: int = 1
+    on_busy: str = "wait"  # wait | skip | fail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The claim rules of one plan; the same object as long as the plan is in force."""
+
+    tasks: Mapping[str, TaskRule]
+
+
+class Tick(NamedTuple):
+    """A tick (or a gap) to be accounted for: moves the watermark, and adds one row at most."""
+
+    schedule: str  # key
+    expected: Micros  # the watermark that the caller knows; another value: nothing is written
+    tick: Micros  # the new watermark, > expected
+    next_at: Micros | None  # the tick after it, for clients
+    run: NewRun | None  # None: another schedule of the task made this very run
+    refused: NewRun | None = None  # the skipped row if an earlier run of the task is not final; None: allow
+
+
+class Verdict(NamedTuple):
+    """What became of a `Tick`."""
+
+    watermark: Micros  # the watermark now; not the tick's own when somebody else was faster
+    accounted: bool  # this call wrote it
+    holder: str | None = None  # id of the run that made it `refused`
+
+
+class ExchangeRequest(NamedTuple):
+    """One turn of the dispatcher."""
+
+    owner: str
+    now: Micros  # a storage on a server uses its own time
+    settled: Sequence[Settle]
+    started: Sequence[Started]
+    want: Mapping[str, int]  # pool -> most runs to claim
+    rules: Rules
+    control_version: int  # the last one this dispatcher has seen
+
+
+class Exchange(NamedTuple):
+    """The answer to one turn."""
+
+    claimed: list[Claim]  # best first, per pool; `refused` ones are to be settled, not started
+    refused: list[Settle]  # settles whose fence did not hold and whose row is not final by the same claim
+    cancels: list[tuple[int, int]]  # (seq, claim_no) of this owner's runs that a client wants cancelled
+    control_version: int  # moved: nothing was claimed this turn
+    next_due: Micros | None  # when the next scheduled or retrying run is due
+    more: bool  # some lane still holds claimable runs
+    now: Micros  # the storage's clock
+
+
+class OwnerInfo(NamedTuple):
+    """One incarnation of a supervisor."""
+
+    id: str
+    host: str
+    pid: int
+    process_start: int  # clock ticks since boot (/proc/PID/stat, field 22)
+    boot_id: str
+    started_at: Micros
+    config: str  # path of the file
+    config_hash: str
+
+
+class OwnerStatus(NamedTuple):
+    """What a supervisor reports of itself with each heartbeat."""
+
+    config_hash: str
+    config_loaded_at: Micros
+    config_error: str | None
+    draining: bool
+    workers: int
+    busy: Mapping[str, int]  # pool -> busy slots
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supervisor:
+    """A supervisor, as clients see it."""
+
+    owner: OwnerInfo
+    status: OwnerStatus
+    heartbeat_at: Micros
+    left_at: Micros | None  # orderly end
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """A pause of a task (`task:NAME`), a pool (`pool:NAME`) or everything (`all`)."""
+
+    target: str
+    since: Micros
+    until: Micros | None
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs to list, newest first (by order of enqueue)."""
+
+    tasks: tuple[str, ...] = ()
+    states: tuple[State, ...] = ()
+    triggers: tuple[str, ...] = ()
+    since: Micros | None = None  # created at or after
+    until: Micros | None = None  # created before
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSummary:
+    """What `status` shows of a task."""
+
+    task: str
+    queued: int
+    running: int
+    waiting_retry: Run | None  # a run in `retrying`
+    current: Run | None  # the oldest running one
+    last: Run | None  # the latest that has finished and was not skipped
+    recent: tuple[tuple[State, int], ...] = ()  # (state, failures) of the last finished ones, oldest first
+    typical: Micros | None = None  # median duration of the recent successes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayStats:
+    """Runs that finished in the last 24 hours."""
+
+    ok: int
+    failed: int
+    retried: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """Counts of the whole storage, exact up to COUNT_LIMIT."""
+
+    counts: Mapping[State, int]
+    oldest_queued: Micros | None  # due_at of the oldest queued run
+    day: DayStats
+    size: int  # bytes
+    tasks: tuple[TaskSummary, ...] = field(default_factory=tuple)
+
+
+class Storage(Protocol):
+    """A storage. Clients use the same object as the supervisor; no call needs a supervisor to be alive."""
+
+    url: str
+
+    # --- writes of clients ------------------------------------------------------------------------
+
+    def add(self, runs: Sequence[NewRun]) -> list[bool]:
+        """Add runs, all in one write, and wake the supervisor. False: a run with this id is there already."""
+        ...
+
+    def cancel(self, run_ids: Sequence[str], now: Micros, *, reason: str = "cancelled") -> list[bool]:
+        """End runs that are not running at once (state cancelled); mark running ones for their supervisor.
+
+        False: the run was final already.
+        """
+        ...
+
+    def pause(self, pause: Pause) -> None:
+        """Pause a task, a pool or all; moves the control version."""
+        ...
+
+    def resume(self, target: str) -> bool:
+        """End a pause; False when there was none. Moves the control version."""
+        ...
+
+    def pauses(self, now: Micros) -> list[Pause]:
+        """The pauses in force at `now`."""
+        ...
+
+    # --- schedules --------------------------------------------------------------------------------
+
+    def watermarks(self, keys: Mapping[str, Micros | None], now: Micros) -> dict[str, Micros]:
+        """The watermark of every schedule named (with its next tick for clients).
+
+        A schedule never seen before gets `now` as its watermark: nothing before it is ever caught up.
+        """
+        ...
+
+    def tick(self, ticks: Sequence[Tick]) -> list[Verdict]:
+        """Account for ticks, each atomically and all in one write.
+
+        If the watermark is `expected`, it moves to `tick` and one row is added: `run`, or `refused` when
+        that is given and another run of the task holds (queued, running, retrying, or scheduled with a
+        tick of its own; not one dated for later by hand).
+        """
+        ...
+
+    # --- the supervisor ---------------------------------------------------------------------------
+
+    def enter(self, owner: OwnerInfo, status: OwnerStatus) -> bool:
+        """Become an owner. False: another supervisor works here; stand by and try again."""
+        ...
+
+    def heartbeat(self, owner: str, status: OwnerStatus, now: Micros) -> None:
+        """Report that the owner lives. Raises OwnerLost when it was voided."""
+        ...
+
+    def leave(self, owner: str, now: Micros) -> None:
+        """End an ownership in order; releases what `enter` took."""
+        ...
+
+    def publish(self, owner: str, catalogue: Catalogue, *, keep: Sequence[str]) -> None:
+        """Replace the catalogue; forgets the watermarks of all schedules but those in `keep`."""
+        ...
+
+    def exchange(self, request: ExchangeRequest) -> Exchange:
+        """One turn: fenced settles with follow-ups, start marks, promotion of what is due, expiry, claims.
+
+        Raises OwnerLost when the owner is not in force. If the control version has moved since the
+        request's, nothing is claimed this turn.
+        """
+        ...
+
+    def orphans(self, owner: str) -> list[tuple[Run, OwnerInfo]]:
+        """Running runs whose owner is dead, with that owner; at once where an OS lock proves the death."""
+        ...
+
+    def settle(self, settles: Sequence[Settle]) -> list[bool]:
+        """Write settles of dead owners (recovery), each under the fence of its own `owner` field."""
+        ...
+
+    def claimed_by(self, owner: str) -> list[Claim]:
+        """The rows running under this owner: what to adopt after an unknown outcome."""
+        ...
+
+    def prune(self, retention: Retention, now: Micros, *, limit: int = 1000) -> list[str]:
+        """Remove at most `limit` finished runs past the retention (and results past theirs).
+
+        Gives the ids of the runs removed, whose output files are the caller's to remove.
+        """
+        ...
+
+    # --- reads of clients -------------------------------------------------------------------------
+
+    def run(self, run_id: str) -> Run:
+        """The run with this id, or with this unique beginning or ending. Raises NotFound, AmbiguousRun."""
+        ...
+
+    def runs(self, which: RunFilter) -> list[Run]: ...
+
+    def attempts(self, run_id: str) -> list[Attempt]:
+        """All attempts of a run, oldest first, the current one included."""
+        ...
+
+    def wait(self, run_id: str, timeout: float | None) -> Run:
+        """Block until the run is final or `timeout` seconds have passed; the run as it is then."""
+        ...
+
+    def overview(self, now: Micros, *, tasks: Sequence[str] | None = None, recent: int = 20) -> Overview:
+        """What `status` shows; `tasks` None: all that the catalogue has."""
+        ...
+
+    def catalogue(self) -> Catalogue | None:
+        """The newest published catalogue."""
+        ...
+
+    def entry(self, task: str) -> Entry | None:
+        """One task of the catalogue."""
+        ...
+
+    def next_ticks(self) -> dict[str, Micros | None]:
+        """Schedule key -> next tick."""
+        ...
+
+    def supervisors(self, now: Micros) -> list[Supervisor]:
+        """The supervisors known here, those alive first, then the newest."""
+        ...
+
+    # --- wake-ups ---------------------------------------------------------------------------------
+
+    def wake_fd(self) -> int | None:
+        """A descriptor that becomes readable when somebody added or changed something; None: only polling."""
+        ...
+
+    def woken(self) -> None:
+        """Empty the descriptor."""
+        ...
+
+    def changed(self) -> bool:
+        """Whether somebody else wrote since the last call: the net under the wake-ups, cheap."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_storage(url: str, *, create: bool = True) -> Storage:
+    """Open the storage that a URL names: `sqlite:///path`, `memory://`.
+
+    `create=False` refuses to make what is not there (a client's typing error must not create a database).
+    Raises StorageRefused or StorageUnavailable, and UsageError for an unknown scheme.
+    """
+    scheme = url.partition(":")[0]
+    if scheme == "sqlite":
+        from .sqlite import SqliteStorage
+
+        return SqliteStorage.open(url, create=create)
+    if scheme == "memory":
+        from .memory import MemoryStorage
+
+        return MemoryStorage(url)
+    raise UsageError(
+        f"unknown storage scheme {scheme!r} in {url!r}", help="write sqlite:///PATH or memory://"
+    )

@@ -1,0 +1,199 @@
+"""What a memory storage holds, and the single changes of it. Whoever calls holds the lock."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ...catalogue import Catalogue
+from ...durations import Micros
+from ...model import FINAL, Attempt, NewRun, Run, State
+from .. import Pause, Supervisor
+
+Place = tuple[int, Micros, int]  # in a lane: inverted priority, due time, order of enqueue
+
+
+@dataclass(slots=True)
+class Row:
+    """A run, and what its clients do not see."""
+
+    run: Run
+    lock: str | None = None
+    cancel_reason: str | None = None
+
+
+@dataclass(slots=True)
+class Watermark:
+    """How far a schedule is accounted for."""
+
+    at: Micros
+    next_at: Micros | None
+
+
+@dataclass(slots=True)
+class House:
+    """One storage; every handle that was opened on it shares this object.
+
+    The heaps are never searched: an entry whose run has moved on is dropped when it comes to the top.
+    """
+
+    rows: dict[int, Row] = field(default_factory=dict)
+    ids: dict[str, int] = field(default_factory=dict)
+    lanes: dict[str, list[Place]] = field(default_factory=dict)
+    due: list[tuple[Micros, int]] = field(default_factory=list)
+    expiry: list[tuple[Micros, int]] = field(default_factory=list)
+    running: set[int] = field(default_factory=set)
+    live: defaultdict[str, dict[int, None]] = field(default_factory=lambda: defaultdict(dict))
+    attempts: defaultdict[int, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
+    watermarks: dict[str, Watermark] = field(default_factory=dict)
+    pauses: dict[str, Pause] = field(default_factory=dict)
+    supervisors: dict[str, Supervisor] = field(default_factory=dict)
+    catalogue: Catalogue | None = None
+    control_version: int = 1
+    last_seq: int = 0
+    writes: int = 0
+    owner: object | None = None  # the handle that entered
+    bell: int | None = None  # eventfd of the owner
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def insert(self, new: NewRun) -> bool:
+        """Add a run; False when its id is there already."""
+        if new.id in self.ids:
+            return False
+        self.last_seq += 1
+        self.rows[self.last_seq] = Row(_born(self.last_seq, new))
+        self.ids[new.id] = self.last_seq
+        self._place(self.last_seq)
+        return True
+
+    def update(self, seq: int, **changes: Any) -> Run:
+        """Change a run, and where it waits."""
+        row = self.rows[seq]
+        row.run = replace(row.run, **changes)
+        if row.run.state is not State.RUNNING:
+            row.lock = None
+        self._place(seq)
+        return row.run
+
+    def remove(self, seq: int) -> str:
+        """Forget a finished run; its id."""
+        run_id = self.rows.pop(seq).run.id
+        del self.ids[run_id]
+        self.attempts.pop(seq, None)
+        return run_id
+
+    def _place(self, seq: int) -> None:
+        """Put the run where its state says that it waits; old places are left to be skipped."""
+        run = self.rows[seq].run
+        if run.state is State.RUNNING:
+            self.running.add(seq)
+        else:
+            self.running.discard(seq)
+        if run.state is State.QUEUED:
+            heapq.heappush(self.lanes.setdefault(run.lane, []), _place_of(run))
+            if run.expires_at is not None and run.claim_no == 0:
+                heapq.heappush(self.expiry, (run.expires_at, seq))
+        if run.state in (State.SCHEDULED, State.RETRYING):
+            heapq.heappush(self.due, (run.due_at, seq))
+        if run.state in FINAL:
+            self.live[run.task].pop(seq, None)
+        else:
+            self.live[run.task][seq] = None
+
+    # --- what waits ---------------------------------------------------------------------------------
+
+    def next_due(self) -> tuple[Micros, int] | None:
+        """The scheduled or retrying run that is due first."""
+        while self.due:
+            at, seq = self.due[0]
+            run = self._run(seq)
+            if run and run.state in (State.SCHEDULED, State.RETRYING) and run.due_at == at:
+                return at, seq
+            heapq.heappop(self.due)
+        return None
+
+    def next_expiry(self) -> tuple[Micros, int] | None:
+        """The queued run that expires first."""
+        while self.expiry:
+            at, seq = self.expiry[0]
+            run = self._run(seq)
+            if run and run.state is State.QUEUED and run.claim_no == 0:
+                return at, seq
+            heapq.heappop(self.expiry)
+        return None
+
+    def waiting_lanes(self) -> list[str]:
+        """The lanes in which runs wait."""
+        for lane in list(self.lanes):
+            if next(self.heads(lane), None) is None:
+                del self.lanes[lane]
+        return sorted(self.lanes)
+
+    def heads(self, lane: str) -> Iterator[Run]:
+        """The runs of a lane, best first, as far as somebody asks. None of them leaves its place."""
+        heap = self.lanes[lane]
+        seen: list[Place] = []
+        try:
+            while heap:
+                place = heapq.heappop(heap)
+                run = self._run(place[2])
+                waits = run is not None and run.state is State.QUEUED and run.lane == lane
+                if run is None or not waits or place != _place_of(run) or place in seen[-1:]:
+                    continue
+                seen.append(place)
+                yield run
+        finally:
+            for place in seen:
+                heapq.heappush(heap, place)
+
+    def _run(self, seq: int) -> Run | None:
+        row = self.rows.get(seq)
+        return None if row is None else row.run
+
+
+def _place_of(run: Run) -> Place:
+    return -run.priority, run.due_at, run.seq
+
+
+def _born(seq: int, new: NewRun) -> Run:
+    return Run(
+        seq=seq,
+        id=new.id,
+        task=new.task,
+        state=new.state,
+        reason=new.reason,
+        trigger=new.trigger,
+        schedule=new.schedule,
+        tick=new.tick,
+        missed=new.missed,
+        due_at=new.due_at,
+        created_at=new.created_at,
+        started_at=None,
+        finished_at=new.created_at if new.state in FINAL else None,
+        expires_at=new.expires_at,
+        claim_no=0,
+        attempt=0,
+        failures=0,
+        crashes=0,
+        priority=new.priority,
+        pool=new.pool,
+        lane=new.lane,
+        owner=None,
+        host=None,
+        pid=None,
+        outcome=None,
+        exit_code=None,
+        signal=None,
+        error=None,
+        result=None,
+        payload=new.payload,
+        policy=new.policy,
+        options=new.options,
+        cause=new.cause,
+        detail=new.detail,
+        output=None,
+    )

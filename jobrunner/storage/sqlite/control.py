@@ -1,0 +1,116 @@
+"""What clients tell the supervisor: cancels, pauses; and what it tells them: the catalogue."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+
+from ...catalogue import Catalogue, Entry
+from ...durations import Micros
+from ...plain import from_plain, to_plain
+from .. import Pause
+
+_CANCEL = """
+    update runs
+    set state = 'cancelled', reason = ?, finished_at = ?
+    where id = ? and state in ('waiting', 'scheduled', 'queued', 'retrying')
+"""
+
+_ASK_TO_END = "update runs set cancel_reason = ? where id = ? and state = 'running'"
+
+
+def cancel(connection: sqlite3.Connection, run_id: str, now: Micros, reason: str) -> bool:
+    """End a run that is not running; mark one that is. False: it was final, or is not there."""
+    if connection.execute(_CANCEL, (reason, now, run_id)).rowcount:
+        return True
+    return connection.execute(_ASK_TO_END, (reason, run_id)).rowcount > 0
+
+
+# --- pauses -----------------------------------------------------------------------------------------
+
+
+def pause(connection: sqlite3.Connection, pause: Pause) -> None:
+    connection.execute(
+        "insert or replace into pauses (target, since, until, by, reason) values (?, ?, ?, ?, ?)",
+        (pause.target, pause.since, pause.until, pause.by, pause.reason),
+    )
+    move_version(connection)
+
+
+def resume(connection: sqlite3.Connection, target: str) -> bool:
+    found = connection.execute("delete from pauses where target = ?", (target,)).rowcount > 0
+    if found:
+        move_version(connection)
+    return found
+
+
+def pauses(connection: sqlite3.Connection, now: Micros) -> list[Pause]:
+    rows = connection.execute(
+        "select target, since, until, by, reason from pauses"
+        " where until is null or until > ? order by target",
+        (now,),
+    ).fetchall()
+    return [Pause(target=t, since=s, until=u, by=b, reason=r) for t, s, u, b, r in rows]
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """The control version: what dispatchers have seen or not."""
+    number: int = connection.execute("select number from facts where name = 'control version'").fetchone()[0]
+    return number
+
+
+def move_version(connection: sqlite3.Connection) -> None:
+    connection.execute("update facts set number = number + 1 where name = 'control version'")
+
+
+# --- the catalogue ----------------------------------------------------------------------------------
+
+
+def publish(connection: sqlite3.Connection, catalogue: Catalogue) -> None:
+    """Replace the catalogue: one row per task, so that a client reads only the one it needs."""
+    entries = [(name, json.dumps(to_plain(entry))) for name, entry in catalogue.tasks.items()]
+    head = json.dumps({**_plain_head(catalogue), "entries": _digest(entries)})
+    if _text(connection, "catalogue") == head:
+        return
+    connection.execute("delete from entries")
+    connection.executemany("insert into entries (task, entry) values (?, ?)", entries)
+    connection.execute("insert or replace into facts (name, text) values ('catalogue', ?)", (head,))
+    move_version(connection)
+
+
+def _plain_head(catalogue: Catalogue) -> dict[str, object]:
+    plain = to_plain(catalogue)
+    return (
+        {name: value for name, value in plain.items() if name != "tasks"} if isinstance(plain, dict) else {}
+    )
+
+
+def _digest(entries: Sequence[tuple[str, str]]) -> str:
+    import hashlib  # loads OpenSSL: clients start without it
+
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
+
+
+def _text(connection: sqlite3.Connection, name: str) -> str | None:
+    row = connection.execute("select text from facts where name = ?", (name,)).fetchone()
+    return None if row is None else row[0]
+
+
+def task_names(connection: sqlite3.Connection) -> list[str]:
+    """The tasks of the catalogue, in its order."""
+    return [name for (name,) in connection.execute("select task from entries order by place").fetchall()]
+
+
+def catalogue(connection: sqlite3.Connection) -> Catalogue | None:
+    head = _text(connection, "catalogue")
+    if head is None:
+        return None
+    rows = connection.execute("select task, entry from entries order by place").fetchall()
+    tasks = {name: json.loads(text) for name, text in rows}
+    return from_plain(Catalogue, {**json.loads(head), "tasks": tasks})
+
+
+def entry(connection: sqlite3.Connection, task: str) -> Entry | None:
+    row = connection.execute("select entry from entries where task = ?", (task,)).fetchone()
+    return None if row is None else from_plain(Entry, json.loads(row[0]))

@@ -1,0 +1,121 @@
+"""Between rows and values: what is written for a new run, and how a run is read back."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from ...model import FINAL, Attempt, NewRun, Run, State, Trigger
+from ..attempts import all_attempts
+from .schema import LARGE
+
+Row = tuple[object, ...]
+
+PAYLOAD, RESULT, ERROR = 0, 1, 2  # keys in `bodies`: seq * 4 + one of these
+
+INSERT = """
+    insert into runs (id, task, state, trigger, lane, pool, due_at, created_at, payload, priority, expires_at,
+        schedule, tick, missed, reason, policy, options, cause, detail, finished_at)
+    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    on conflict (id) do nothing
+"""
+
+RUN = """
+    seq, id, task, state, reason, trigger, schedule, tick, missed, due_at, created_at, started_at,
+    finished_at, expires_at, claim_no, attempt, failures, crashes, priority, pool, lane, owner, host, pid,
+    outcome, exit_code, signal, error, result, payload, policy, options, cause, detail, output,
+    cancel_reason is not null
+"""
+_BY_SEQ = f"select {RUN} from runs where seq = ?"  # noqa: S608 - columns
+_NAMES = tuple(Run.__dataclass_fields__)
+_ERROR, _RESULT, _PAYLOAD = (_NAMES.index(name) for name in ("error", "result", "payload"))
+
+_ATTEMPT_NAMES = tuple(name for name in Attempt.__dataclass_fields__ if name != "run_id")
+_EARLIER = f"select {', '.join(_ATTEMPT_NAMES)} from attempts where seq = ? order by number"  # noqa: S608
+
+
+def insert(connection: sqlite3.Connection, run: NewRun) -> bool:
+    """Add a run; False when its id is there already."""
+    cursor = connection.execute(INSERT, new_row(run))
+    if cursor.rowcount == 0:
+        return False
+    if len(run.payload) > LARGE or not run.payload:
+        seq = cursor.lastrowid or 0
+        put_body(connection, seq, PAYLOAD, run.payload)
+    return True
+
+
+def new_row(run: NewRun) -> Row:
+    """The parameters of `INSERT`. A payload that is too long for the row is left out of it."""
+    return (
+        run.id,
+        run.task,
+        run.state.value,
+        run.trigger.value,
+        run.lane,
+        run.pool,
+        run.due_at,
+        run.created_at,
+        run.payload if len(run.payload) <= LARGE else "",
+        run.priority,
+        run.expires_at,
+        run.schedule,
+        run.tick,
+        run.missed,
+        run.reason,
+        run.policy,
+        run.options,
+        run.cause,
+        run.detail,
+        run.created_at if run.state in FINAL else None,
+    )
+
+
+def put_body(connection: sqlite3.Connection, seq: int, kind: int, body: str) -> None:
+    connection.execute("insert or replace into bodies (key, body) values (?, ?)", (seq * 4 + kind, body))
+
+
+def body_of(connection: sqlite3.Connection, seq: int, kind: int) -> str:
+    row = connection.execute("select body from bodies where key = ?", (seq * 4 + kind,)).fetchone()
+    return row[0] if row else ""
+
+
+def short(text: str | None) -> str | None:
+    """What stands in the row for this text: itself, or '' for one that lies in `bodies`."""
+    return "" if text is not None and len(text) > LARGE else text
+
+
+def read_runs(connection: sqlite3.Connection, seqs: Sequence[int]) -> list[Run]:
+    """The runs with these numbers, in this order."""
+    runs = (read_run(connection, seq) for seq in seqs)
+    return [run for run in runs if run is not None]
+
+
+def read_run(connection: sqlite3.Connection, seq: int) -> Run | None:
+    row = connection.execute(_BY_SEQ, (seq,)).fetchone()
+    return None if row is None else run_of(connection, row)
+
+
+def run_of(connection: sqlite3.Connection, row: Row) -> Run:
+    """The run of a row of `RUN`, with what lies outside of it."""
+    fields: list[Any] = list(row)
+    for place, kind in ((_PAYLOAD, PAYLOAD), (_RESULT, RESULT), (_ERROR, ERROR)):
+        if fields[place] == "":
+            fields[place] = body_of(connection, fields[0], kind)
+    given = dict(zip(_NAMES, fields, strict=True))
+    given["state"] = State(given["state"])
+    given["trigger"] = Trigger(given["trigger"])
+    given["cancel_requested"] = bool(given["cancel_requested"])
+    return Run(**given)
+
+
+def attempts_of(connection: sqlite3.Connection, run: Run) -> list[Attempt]:
+    """Every attempt of a run: the earlier ones, and the one that its row describes."""
+    rows: list[Row] = connection.execute(_EARLIER, (run.seq,)).fetchall()
+    return all_attempts(run, (_attempt_of(run.id, row) for row in rows))
+
+
+def _attempt_of(run_id: str, row: Row) -> Attempt:
+    fields: dict[str, Any] = dict(zip(_ATTEMPT_NAMES, row, strict=True))
+    return Attempt(run_id=run_id, **fields)

@@ -1,0 +1,288 @@
+"""The SQLite storage: the contract's methods, each one transaction of the rooms beside this one."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ...catalogue import Catalogue, Entry
+from ...clock import SystemClock
+from ...durations import MILLISECOND, SECOND, Micros
+from ...model import Attempt, Claim, NewRun, Run, Settle
+from .. import (
+    Exchange,
+    ExchangeRequest,
+    Overview,
+    OwnerInfo,
+    OwnerStatus,
+    Pause,
+    RunFilter,
+    Supervisor,
+    Tick,
+    Verdict,
+)
+from .. import lanes as shared
+from . import claims, control, history, owners, retention, rows, settles, ticks
+from . import overview as summary
+from .adding import Adder
+from .database import BUSY_TIMEOUT, PREFIX, Database, path_of
+from .place import Bell, LockFile
+from .upkeep import Upkeep
+
+if TYPE_CHECKING:
+    from ...plan import Retention
+
+SHORTEST_LOOK, LONGEST_LOOK = 2 * MILLISECOND, 20 * MILLISECOND  # of `wait`, at the version of the database
+CHECK_SECONDS = 2.0  # for the look for damage when a supervisor enters
+
+
+class SqliteStorage:
+    """A storage in one file, for the processes of one machine. May be used from several threads."""
+
+    def __init__(self, database: Database) -> None:
+        self.url = PREFIX + str(database.path)
+        self._database = database
+        self._lock_file = LockFile(database.path)
+        self._bell = Bell(database.path)
+        self._upkeep = Upkeep(database, self._lock_file)
+        self._adder = Adder(database)
+        self._pools = shared.Pools()
+        self._host = ""
+        self._seen_version = database.foreign_version()
+
+    @classmethod
+    def open(cls, url: str, *, create: bool = True, busy_timeout: float = BUSY_TIMEOUT) -> SqliteStorage:
+        """Open (or make) the database that a URL names; `busy_timeout` in seconds.
+
+        Raises StorageRefused for what is no database of ours, StorageUnavailable when it does not answer.
+        """
+        return cls(Database(path_of(url), create=create, busy_timeout=busy_timeout))
+
+    # --- writes of clients --------------------------------------------------------------------------
+
+    def add(self, runs: Sequence[NewRun]) -> list[bool]:
+        if not runs:
+            return []
+        added = self._adder.add(runs)
+        self._written()
+        return added
+
+    def cancel(self, run_ids: Sequence[str], now: Micros, *, reason: str = "cancelled") -> list[bool]:
+        with self._database.writing() as connection:
+            done = [control.cancel(connection, run_id, now, reason) for run_id in run_ids]
+        self._written()
+        return done
+
+    def pause(self, pause: Pause) -> None:
+        with self._database.writing() as connection:
+            control.pause(connection, pause)
+        self._written()
+
+    def resume(self, target: str) -> bool:
+        with self._database.writing() as connection:
+            found = control.resume(connection, target)
+        self._written()
+        return found
+
+    def pauses(self, now: Micros) -> list[Pause]:
+        with self._database.reading() as connection:
+            return control.pauses(connection, now)
+
+    def _written(self) -> None:
+        """Tell the supervisor, and mind the log when there is none."""
+        self._bell.ring()
+        if not self._lock_file.is_owner:
+            self._upkeep.as_client()
+
+    # --- schedules ----------------------------------------------------------------------------------
+
+    def watermarks(self, keys: Mapping[str, Micros | None], now: Micros) -> dict[str, Micros]:
+        with self._database.writing() as connection:
+            return ticks.watermarks(connection, keys, now)
+
+    def tick(self, ticks_: Sequence[Tick]) -> list[Verdict]:
+        with self._database.writing() as connection:
+            return ticks.tick_all(connection, ticks_)
+
+    # --- the supervisor -----------------------------------------------------------------------------
+
+    def enter(self, owner: OwnerInfo, status: OwnerStatus) -> bool:
+        if not self._lock_file.take():
+            return False
+        try:
+            self._database.check(CHECK_SECONDS)
+            self._database.own()
+            self._bell.listen()
+            with self._database.writing() as connection:
+                owners.enter(connection, owner, status)
+        except BaseException:
+            self._give_up()
+            raise
+        self._host = owner.host
+        return True
+
+    def heartbeat(self, owner: str, status: OwnerStatus, now: Micros) -> None:
+        with self._database.writing() as connection:
+            owners.heartbeat(connection, owner, status, now)
+        self._upkeep.as_owner()
+
+    def leave(self, owner: str, now: Micros) -> None:
+        with self._database.writing() as connection:
+            owners.leave(connection, owner, now)
+        self._database.disown()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        self._bell.close()  # before the lock: the next owner binds the same name
+        self._lock_file.release()
+
+    def publish(self, owner: str, catalogue: Catalogue, *, keep: Sequence[str]) -> None:
+        with self._database.writing() as connection:
+            owners.demand_in_force(connection, owner)
+            control.publish(connection, catalogue)
+            ticks.forget_all_but(connection, keep)
+
+    def exchange(self, request: ExchangeRequest) -> Exchange:
+        if not request.settled and not request.started:
+            with self._database.reading() as connection:
+                idle = self._idle(connection, request)
+            if idle is not None:
+                return idle
+        with self._database.writing() as connection:
+            return self._exchange(connection, request)
+
+    def _idle(self, connection: sqlite3.Connection, request: ExchangeRequest) -> Exchange | None:
+        """The answer to a turn that writes nothing; None when there is something to write."""
+        owners.demand_in_force(connection, request.owner)
+        if claims.has_due(connection, request.now):
+            return None
+        version = control.version(connection)
+        if version == request.control_version and claims.choose(connection, request, self._used(request)):
+            return None
+        return self._answer(connection, request, version)
+
+    def _exchange(self, connection: sqlite3.Connection, request: ExchangeRequest) -> Exchange:
+        owners.demand_in_force(connection, request.owner)
+        settles.mark_started(connection, request.started)
+        held = settles.settle_all(connection, request.settled)
+        refused = [settle for settle, holds in zip(request.settled, held, strict=True) if not holds]
+        more = claims.promote(connection, request.now) | claims.expire(connection, request.now)
+        version = control.version(connection)
+        claimed: list[Claim] = []
+        if version == request.control_version:
+            choice = claims.choose(connection, request, self._used(request))
+            claimed = claims.take(connection, choice, request.owner, self._host)
+            more |= choice.more
+        return self._answer(connection, request, version, claimed, refused, more=more)
+
+    def _answer(
+        self,
+        connection: sqlite3.Connection,
+        request: ExchangeRequest,
+        version: int,
+        claimed: list[Claim] | None = None,
+        refused: list[Settle] | None = None,
+        *,
+        more: bool = False,
+    ) -> Exchange:
+        return Exchange(
+            claimed=claimed or [],
+            refused=refused or [],
+            cancels=claims.cancels(connection, request.owner),
+            control_version=version,
+            next_due=claims.next_due(connection, request.now),
+            more=more,
+            now=request.now,
+        )
+
+    def _used(self, request: ExchangeRequest) -> frozenset[str]:
+        return self._pools.used(request.rules)
+
+    def orphans(self, owner: str) -> list[tuple[Run, OwnerInfo]]:
+        with self._database.reading() as connection:
+            return owners.orphans(connection, owner)
+
+    def settle(self, settled: Sequence[Settle]) -> list[bool]:
+        with self._database.writing() as connection:
+            return settles.settle_all(connection, settled)
+
+    def claimed_by(self, owner: str) -> list[Claim]:
+        with self._database.reading() as connection:
+            return claims.claimed_by(connection, owner)
+
+    def prune(self, retention_: Retention, now: Micros, *, limit: int = 1000) -> list[str]:
+        with self._database.writing() as connection:
+            gone = retention.remove_runs(connection, retention_, now, limit)
+            retention.remove_results(connection, now - retention_.results, limit)
+        return [run_id for _, run_id in gone]
+
+    # --- reads of clients ---------------------------------------------------------------------------
+
+    def run(self, run_id: str) -> Run:
+        with self._database.reading() as connection:
+            return history.find(connection, run_id)
+
+    def runs(self, which: RunFilter) -> list[Run]:
+        with self._database.reading() as connection:
+            return history.runs(connection, which)
+
+    def attempts(self, run_id: str) -> list[Attempt]:
+        with self._database.reading() as connection:
+            return rows.attempts_of(connection, history.find(connection, run_id))
+
+    def wait(self, run_id: str, timeout: float | None) -> Run:
+        clock, pause = SystemClock(), threading.Event()
+        end = None if timeout is None else clock.monotonic() + round(timeout * SECOND)
+        look = SHORTEST_LOOK
+        while True:
+            version = self._database.version()  # before the run is read: no change falls between the two
+            run = self.run(run_id)
+            if run.state.is_final:
+                return run
+            while self._database.version() == version:
+                left = LONGEST_LOOK if end is None else end - clock.monotonic()
+                if left <= 0:
+                    return run
+                pause.wait(min(look, left) / SECOND)
+                look = min(LONGEST_LOOK, look * 5 // 4 + 1)
+
+    def overview(self, now: Micros, *, tasks: Sequence[str] | None = None, recent: int = 20) -> Overview:
+        with self._database.reading() as connection:
+            chosen = control.task_names(connection) if tasks is None else tasks
+            return summary.overview(connection, now, chosen, recent, self._database.size())
+
+    def catalogue(self) -> Catalogue | None:
+        with self._database.reading() as connection:
+            return control.catalogue(connection)
+
+    def entry(self, task: str) -> Entry | None:
+        with self._database.reading() as connection:
+            return control.entry(connection, task)
+
+    def next_ticks(self) -> dict[str, Micros | None]:
+        with self._database.reading() as connection:
+            return ticks.next_ticks(connection)
+
+    def supervisors(self, now: Micros) -> list[Supervisor]:  # noqa: ARG002 - a lease would need it
+        is_held = self._lock_file.is_held()
+        with self._database.reading() as connection:
+            return owners.supervisors(connection, is_held=is_held)
+
+    # --- wake-ups -----------------------------------------------------------------------------------
+
+    def wake_fd(self) -> int | None:
+        return self._bell.fd()
+
+    def woken(self) -> None:
+        self._bell.hush()
+
+    def changed(self) -> bool:
+        version = self._database.foreign_version()
+        changed, self._seen_version = version != self._seen_version, version
+        return changed
+
+    def close(self) -> None:
+        self._database.close()
+        self._give_up()

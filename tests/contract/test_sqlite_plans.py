@@ -1,0 +1,244 @@
+"""How a SQLite storage asks: indexes on every path, and no more statements for more runs."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from jobrunner.durations import DAY, HOUR
+from jobrunner.model import State
+from jobrunner.plan import Retention
+from jobrunner.storage import RunFilter, open_storage
+from jobrunner.storage.sqlite import SqliteStorage
+from jobrunner.testing.desk import NOON, Desk, a_locked_run, a_pause, a_run, a_tick, locked
+
+TABLES = {"runs", "attempts", "bodies"}  # what grows
+
+
+class Listener:
+    """The statements that a storage runs, and how SQLite goes about them."""
+
+    def __init__(self, storage: SqliteStorage) -> None:
+        self.connection: sqlite3.Connection = storage._database._connected()
+        self.heard: list[str] = []
+
+    def __enter__(self) -> Listener:
+        self.heard.clear()
+        self.connection.set_trace_callback(self.heard.append)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.set_trace_callback(None)
+
+    def plans(self) -> Iterator[tuple[str, str]]:
+        """(statement, step of its plan) of everything that was heard."""
+        for statement in set(self.heard):
+            if re.match(r"\s*(select|update|delete|insert|with)\b", statement):
+                rows = self.connection.execute(f"explain query plan {statement}").fetchall()
+                yield from ((statement, row[3]) for row in rows)
+
+    def scans(self) -> list[str]:
+        """Every step that reads a growing table from end to end, or sorts it."""
+        steps = [(statement, step) for statement, step in self.plans() if re.search(r"\bSCAN\b", step)]
+        return [f"{step}: {statement}" for statement, step in steps if _reads_all(step)]
+
+    def sorts(self) -> list[str]:
+        return [statement for statement, step in self.plans() if "TEMP B-TREE" in step]
+
+
+def _reads_all(step: str) -> bool:
+    words = step.split()
+    return words[1] in TABLES and "USING" not in words
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[SqliteStorage]:
+    with closing(open_storage(f"sqlite:///{tmp_path}/jobs.db")) as opened:
+        yield cast(SqliteStorage, opened)
+
+
+@pytest.fixture
+def desk(storage: SqliteStorage) -> Desk:
+    return Desk(storage)
+
+
+def fill(desk: Desk, size: int) -> None:
+    """Runs in every state."""
+    desk.use(**desk.rules.tasks, dump=locked("dump"))
+    desk.storage.add([a_run() for _ in range(size * 2)])
+    desk.turn([desk.end(claim) for claim in desk.claim(size)], want={})
+    ends = [
+        desk.end(claim, state, due_at=NOON + DAY)
+        for claim, state in zip(desk.claim(size // 2), [State.FAILED, State.RETRYING] * size, strict=False)
+    ]
+    desk.turn(ends, want={"default": 3})
+    desk.storage.add([a_run(state=State.SCHEDULED, due_at=NOON + HOUR) for _ in range(size)])
+    desk.storage.add([a_run(expires_at=NOON + HOUR) for _ in range(size)])
+    desk.storage.add([a_locked_run("dump") for _ in range(size)])
+
+
+@pytest.fixture(params=["before analyze", "after analyze"])
+def full(request: pytest.FixtureRequest, desk: Desk, storage: SqliteStorage) -> Desk:
+    fill(desk, 400)
+    if request.param == "after analyze":
+        storage._database._connected().execute("analyze")
+    return desk
+
+
+def test_a_turn_reads_only_by_index(full: Desk, storage: SqliteStorage) -> None:
+    claims = full.claim(20)
+    full.now = NOON + HOUR
+    with Listener(storage) as listener:
+        assert len(full.turn([full.end(claim) for claim in claims]).claimed) > 5
+    assert listener.scans() == []
+    assert listener.sorts() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [
+        ("state = 'queued' and lane = 'pool:default'", "runs_to_claim"),
+        ("due_at <= ", "runs_due"),
+        ("expires_at <= ", "runs_to_expire"),
+        ("cancel_reason is not null and owner = ", "runs_to_cancel"),
+        ("group by lock", "runs_locking"),
+    ],
+)
+def test_each_step_of_a_turn_has_its_index(full: Desk, storage: SqliteStorage, text: str, index: str) -> None:
+    with Listener(storage) as listener:
+        full.claim(5)
+    found = {
+        step
+        for statement, step in listener.plans()
+        if text in statement and "count(*) from (" not in statement
+    }
+    assert found
+    assert all(index in step for step in found if " runs " in step), found
+
+
+def test_recovery_reads_only_by_index(full: Desk, storage: SqliteStorage) -> None:
+    with Listener(storage) as listener:
+        assert storage.orphans("heir")
+        assert storage.claimed_by(full.owner)
+    assert listener.scans() == []
+
+
+def test_an_overview_reads_only_by_index(full: Desk, storage: SqliteStorage) -> None:
+    with Listener(storage) as listener:
+        storage.overview(NOON, tasks=["resize", "dump", "mail"])
+    assert listener.scans() == []
+
+
+@pytest.mark.parametrize(
+    "which",
+    [
+        RunFilter(tasks=("resize",)),
+        RunFilter(tasks=("resize", "dump"), states=(State.FAILED,)),
+        RunFilter(states=(State.FAILED,)),
+        RunFilter(states=(State.QUEUED, State.RETRYING)),
+    ],
+)
+def test_a_history_that_is_asked_for_by_task_or_state_reads_only_by_index(
+    full: Desk, storage: SqliteStorage, which: RunFilter
+) -> None:
+    with Listener(storage) as listener:
+        storage.runs(which)
+    assert listener.scans() == []
+
+
+def test_a_tick_and_a_cancel_read_only_by_index(full: Desk, storage: SqliteStorage) -> None:
+    run = storage.runs(RunFilter(states=(State.QUEUED,)))[0]
+    storage.watermarks({"a": None}, NOON)
+    with Listener(storage) as listener:
+        storage.tick([a_tick(1)])
+        storage.cancel([run.id], NOON)
+        storage.run(run.id)
+    assert listener.scans() == []
+
+
+def test_retention_reads_only_by_index(full: Desk, storage: SqliteStorage) -> None:
+    with Listener(storage) as listener:
+        assert storage.prune(Retention(history=0, results=0, max_runs=10), NOON + DAY, limit=10)
+    assert listener.scans() == []
+
+
+def test_a_turn_of_many_runs_has_no_more_statements_than_one_of_few(
+    desk: Desk, storage: SqliteStorage
+) -> None:
+    """Apart from the two that write one row each."""
+    storage.add([a_run() for _ in range(500)])
+    counts: list[Counter[str]] = []
+    for size in (2, 200):
+        claims = desk.claim(size)
+        with Listener(storage) as listener:
+            answer = desk.turn([desk.end(claim, result="1") for claim in claims], want={"default": size})
+        assert len(answer.claimed) == size
+        desk.turn([desk.end(claim) for claim in answer.claimed], want={})
+        counts.append(Counter(_shape(statement) for statement in listener.heard))
+    few, many = counts
+    assert set(few) == set(many)
+    assert {shape[:40]: (few[shape], many[shape]) for shape in few if few[shape] != many[shape]} == {
+        shape[:40]: (2, 200) for shape in few if shape.startswith("update runs set state = 'succeeded'")
+    } | {shape[:40]: (2, 200) for shape in few if shape.startswith("update runs set state = 'running'")}
+    assert sum(few.values()) < 25
+
+
+def _shape(statement: str) -> str:
+    return re.sub(r"'[^']*-[^']*'|\b\d+\b", "?", " ".join(statement.split()))
+
+
+def test_a_turn_with_nothing_to_do_writes_nothing(desk: Desk, storage: SqliteStorage) -> None:
+    storage.add([a_locked_run("dump") for _ in range(2)])
+    desk.use(dump=locked("dump"))
+    assert len(desk.claim()) == 1
+    storage.pause(a_pause("task:mail"))
+    desk.turn()
+    with Listener(storage) as listener:
+        assert desk.claim() == []
+    assert not [
+        each for each in listener.heard if re.match(r"\s*(begin immediate|update|insert|delete)", each)
+    ]
+
+
+def test_reading_writes_nothing(desk: Desk, storage: SqliteStorage) -> None:
+    run = desk.finish(a_run())
+    with Listener(storage) as listener:
+        storage.run(run.id)
+        storage.runs(RunFilter())
+        storage.overview(NOON, tasks=["resize"])
+        storage.supervisors(NOON)
+    assert not [
+        each for each in listener.heard if re.match(r"\s*(begin immediate|update|insert|delete)", each)
+    ]
+
+
+def test_promises_are_kept_by_the_tables_themselves(storage: SqliteStorage) -> None:
+    storage.add([a_run()])
+    connection = storage._database._connected()
+    for change in (
+        "state = 'running'",
+        "state = 'succeeded'",
+        "state = 'done'",
+        "owner = 'somebody'",
+        "finished_at = 1",
+        "lock = 'database'",
+        "due_at = 'noon'",
+        "task = null",
+    ):
+        with pytest.raises(sqlite3.IntegrityError):
+            connection.execute(f"update runs set {change}")
+
+
+def test_every_write_is_synced_before_it_is_acknowledged(storage: SqliteStorage) -> None:
+    connection = storage._database._connected()
+    settings = {
+        name: connection.execute(f"pragma {name}").fetchone()[0] for name in ("journal_mode", "synchronous")
+    }
+    assert settings == {"journal_mode": "wal", "synchronous": 2}

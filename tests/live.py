@@ -1,0 +1,203 @@
+"""A folder with a jobs.yaml, the supervisor that serves it, and the command line beside it: all real."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from jobrunner.clock import SystemClock
+from jobrunner.errors import StorageError
+from jobrunner.storage import open_storage
+
+PATIENCE = 15.0  # seconds; generous, since machines that run tests are often busy with something else
+LOOK = 0.05  # seconds between two looks at a storage
+COMMAND = (sys.executable, "-m", "jobrunner")
+
+Event = dict[str, Any]
+
+
+class LiveSupervisor:
+    """`jobrunner run` in a process of its own, whose log is read as JSON Lines: tests wait for events."""
+
+    def __init__(self, file: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
+        self._file = file
+        self.process = subprocess.Popen(
+            [*COMMAND, "run", str(file), "--log-format", "json", *options],
+            cwd=file.parent,
+            env=clean_environment(file.parent) if env is None else dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.events: list[Event] = []
+        self.words: list[str] = []  # lines that are not JSON: complaints before the log begins
+        self._news = threading.Condition()
+        self._over = False
+        self._reader = threading.Thread(target=self._read, args=(self.process.stderr,), daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def wait_for(self, event: str, *, timeout: float = PATIENCE, **wanted: object) -> Event:
+        """The first event of this name with these fields; waits until it is there."""
+
+        def found() -> Event | None:
+            return next((each for each in self.events if _fits(each, event, wanted)), None)
+
+        with self._news:
+            self._news.wait_for(lambda: found() is not None or self._over, timeout)
+            answer = found()
+        assert answer is not None, f"no event {event} with {wanted} in:\n{self.log()}"
+        return answer
+
+    def wait_for_next(self, event: str, seen: Collection[str], *, timeout: float = PATIENCE) -> Event:
+        """The first event of this name that is about a run not in `seen`."""
+
+        def found() -> Event | None:
+            return next((e for e in self.events if _fits(e, event, {}) and e.get("run") not in seen), None)
+
+        with self._news:
+            self._news.wait_for(lambda: found() is not None or self._over, timeout)
+            answer = found()
+        assert answer is not None, f"no other event {event} than those of {seen} in:\n{self.log()}"
+        return answer
+
+    def wait_for_ready(self, timeout: float = PATIENCE) -> None:
+        """Wait until it owns the storage beside its file: for a log level at which `ready` is not said."""
+        url = f"sqlite:///{self._file.parent / '.jobrunner' / self._file.stem}.db"
+        for _ in range(int(timeout / LOOK)):
+            assert self.process.poll() is None, f"the supervisor ended:\n{self.log()}"
+            if self._owns(url):
+                return
+            threading.Event().wait(LOOK)
+        raise AssertionError(f"the supervisor was not ready within {timeout} s:\n{self.log()}")
+
+    def _owns(self, url: str) -> bool:
+        try:
+            storage = open_storage(url, create=False)
+        except StorageError:  # not made yet
+            return False
+        try:
+            return any(s.alive and s.owner.pid == self.pid for s in storage.supervisors(SystemClock().now()))
+        finally:
+            storage.close()
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        """The exit code, once the process has ended by itself."""
+        code = self.process.wait(timeout)
+        self._reader.join(timeout)
+        return code
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = PATIENCE) -> int:
+        """Ask for an orderly end; the exit code. A process that does not obey is killed: the test fails."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"the supervisor did not stop within {timeout} s:\n{self.log()}") from None
+
+    def kill(self) -> None:
+        """The death that nobody can prepare for."""
+        self.process.kill()
+        self.wait()
+
+    def log(self) -> str:
+        """Everything that was said, for the message of a failed test."""
+        said = [json.dumps(event, ensure_ascii=False) for event in self.events]
+        return "\n".join([*self.words, *said])
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.stop()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+
+    def _read(self, stream: IO[str]) -> None:
+        for line in stream:
+            with self._news:
+                self._note(line.rstrip("\n"))
+                self._news.notify_all()
+        with self._news:
+            self._over = True
+            self._news.notify_all()
+
+    def _note(self, line: str) -> None:
+        try:
+            self.events.append(json.loads(line))
+        except json.JSONDecodeError:
+            self.words.append(line)
+
+
+def _fits(event: Event, name: str, wanted: Mapping[str, object]) -> bool:
+    return event.get("event") == name and all(event.get(key) == value for key, value in wanted.items())
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    """The environment of a person who has set nothing for jobrunner."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("JOBRUNNER_")}
+    return {**kept, "HOME": str(home), "NO_COLOR": "1", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+
+
+@dataclass(slots=True)
+class Project:
+    """A folder, its jobs.yaml, and what runs in it; everything started here ends with the test."""
+
+    folder: Path
+    _started: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "jobs.yaml"
+
+    def write(self, text: str, name: str = "jobs.yaml") -> Path:
+        """Write a file of the project."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def start(self, *options: str, ready: bool = True) -> LiveSupervisor:
+        """Start the supervisor and wait until it works."""
+        supervisor = LiveSupervisor(self.file, *options, env=clean_environment(self.folder))
+        self._started.callback(supervisor.close)
+        if ready:
+            supervisor.wait_for("ready")
+        return supervisor
+
+    def jobrunner(
+        self, *arguments: str, stdin: str = "", timeout: float = PATIENCE
+    ) -> subprocess.CompletedProcess[str]:
+        """`jobrunner ARGUMENTS` in this folder."""
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=self.folder,
+            env=clean_environment(self.folder),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def answer(self, *arguments: str, exit_code: int = 0) -> Any:
+        """The JSON document that `jobrunner ARGUMENTS --json` prints."""
+        done = self.jobrunner(*arguments, "--json")
+        assert done.returncode == exit_code, done
+        return json.loads(done.stdout)
+
+    def close(self) -> None:
+        self._started.close()

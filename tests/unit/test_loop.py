@@ -1,0 +1,128 @@
+"""The event loop: descriptors, timers, signals and calls from other threads."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from jobrunner.clock import SystemClock
+from jobrunner.durations import SECOND
+from jobrunner.loop import EventLoop
+from jobrunner.service import running
+
+
+@pytest.fixture
+def loop() -> Iterator[EventLoop]:
+    loop = EventLoop(SystemClock())
+    loop.after(30 * SECOND, lambda: pytest.fail("the loop was never stopped"))
+    yield loop
+    loop.close()
+
+
+def test_timers_are_called_in_the_order_of_their_time(loop: EventLoop) -> None:
+    heard: list[str] = []
+    loop.after(2_000, lambda: heard.append("second"))
+    loop.after(1_000, lambda: heard.append("first"))
+    loop.after(3_000, loop.stop)
+    loop.run()
+    assert heard == ["first", "second"]
+
+
+def test_a_cancelled_timer_is_not_called(loop: EventLoop) -> None:
+    loop.after(1, lambda: pytest.fail("cancelled")).cancel()
+    loop.after(2_000, loop.stop)
+    loop.run()
+
+
+def test_a_readable_descriptor_is_called_back_until_it_is_unwatched(loop: EventLoop) -> None:
+    reader, writer = os.pipe()
+    calls: list[int] = []
+
+    def read() -> None:
+        calls.append(reader)
+        if len(calls) == 3:
+            loop.unwatch(reader)
+            loop.after(5_000, loop.stop)
+
+    loop.watch(reader, read=read)
+    os.write(writer, b"x")
+    loop.run()
+    os.close(reader)
+    os.close(writer)
+    assert len(calls) == 3
+
+
+def test_a_descriptor_unwatched_in_the_same_turn_is_not_called(loop: EventLoop) -> None:
+    pairs = [os.pipe(), os.pipe()]
+    called: list[int] = []
+
+    def first_one_wins(mine: int, other: int) -> None:
+        called.append(mine)
+        loop.unwatch(mine)
+        loop.unwatch(other)
+        loop.after(1_000, loop.stop)
+
+    (a, a_in), (b, b_in) = pairs
+    loop.watch(a, read=lambda: first_one_wins(a, b))
+    loop.watch(b, read=lambda: first_one_wins(b, a))
+    os.write(a_in, b"x")
+    os.write(b_in, b"x")
+    loop.run()
+    for fd in (a, a_in, b, b_in):
+        os.close(fd)
+    assert len(called) == 1
+
+
+def test_a_signal_reaches_its_callback_on_the_loop(loop: EventLoop) -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    loop.on_signal(signal.SIGUSR1, loop.stop)
+    loop.soon(lambda: os.kill(os.getpid(), signal.SIGUSR1))
+    loop.run()
+    assert signal.getsignal(signal.SIGUSR1) is not before
+
+
+def test_another_thread_hands_a_call_over(loop: EventLoop) -> None:
+    where: list[int] = []
+
+    def call() -> None:
+        where.append(threading.get_ident())
+        loop.stop()
+
+    thread = threading.Thread(target=lambda: loop.hand_over(call))
+    loop.soon(thread.start)
+    loop.run()
+    thread.join()
+    assert where == [threading.get_ident()]
+
+
+def test_a_service_does_its_work_aside_and_answers_on_the_loop(loop: EventLoop) -> None:
+    here = threading.get_ident()
+    answers: list[tuple[int, int]] = []
+
+    def answered(there: int) -> None:
+        answers.append((there, threading.get_ident()))
+        loop.stop()
+
+    with running(loop, "test") as service:
+        service.ask(threading.get_ident, answered, lambda error: pytest.fail(str(error)))
+        loop.run()
+    [(there, answered_at)] = answers
+    assert there != here
+    assert answered_at == here
+
+
+def test_an_error_of_a_service_is_handed_to_whoever_asked(loop: EventLoop) -> None:
+    errors: list[Exception] = []
+
+    def failed(error: Exception) -> None:
+        errors.append(error)
+        loop.stop()
+
+    with running(loop, "test") as service:
+        service.ask(lambda: 1 // 0, lambda _answer: pytest.fail("no answer"), failed)
+        loop.run()
+    assert [type(error) for error in errors] == [ZeroDivisionError]

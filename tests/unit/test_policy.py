@@ -1,0 +1,121 @@
+"""What due ticks become: in time, late, missed, folded, refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobrunner.durations import DAY, HOUR, MINUTE, SECOND, Micros
+from jobrunner.model import Reason
+from jobrunner.plan import CatchUp
+from jobrunner.policy import Decision, Due, TickPolicy, due_ticks
+from tests.builders import NOON
+
+
+@dataclass(frozen=True)
+class Every:
+    """Ticks at the multiples of a period."""
+
+    period: Micros
+
+    def next_us(self, after: Micros) -> Micros | None:
+        return (after // self.period + 1) * self.period
+
+    def previous_us(self, before: Micros) -> Micros | None:
+        return (before - 1) // self.period * self.period
+
+    def count_us(self, after: Micros, until: Micros) -> int:
+        return until // self.period - after // self.period
+
+
+USUAL = TickPolicy()
+
+
+def decided(period: Micros, watermark: Micros, now: Micros, policy: TickPolicy = USUAL) -> list[Due]:
+    return due_ticks(Every(period), watermark, now, policy, Reason.MISSED_DOWN)
+
+
+def test_a_tick_in_time_runs() -> None:
+    assert decided(MINUTE, NOON - MINUTE, NOON) == [Due(NOON, Decision.RUN)]
+
+
+def test_up_to_a_minute_late_every_tick_runs() -> None:
+    # rule 5: up to 60 s late is just late
+    rows = decided(10 * SECOND, NOON - 60 * SECOND, NOON)
+    assert [row.decision for row in rows] == [Decision.RUN] * 6
+    assert rows[0].tick == NOON - 50 * SECOND
+
+
+def test_nothing_is_due_twice() -> None:
+    # rule 6: the next tick is computed from the last accounted-for one
+    assert decided(MINUTE, NOON, NOON + 59 * SECOND) == []
+
+
+def test_the_latest_missed_tick_stands_for_all() -> None:
+    # rule 9: catch_up one; rule 10: up to ten misses have a row each
+    rows = decided(HOUR, NOON - 3 * HOUR - 1, NOON + 30 * MINUTE)
+    assert rows == [
+        Due(NOON - 3 * HOUR, Decision.SKIP, Reason.MISSED_DOWN),
+        Due(NOON - 2 * HOUR, Decision.SKIP, Reason.MISSED_DOWN),
+        Due(NOON - HOUR, Decision.SKIP, Reason.MISSED_DOWN),
+        Due(NOON, Decision.CATCH_UP, Reason.MISSED_DOWN, missed=4),
+    ]
+
+
+def test_more_than_ten_misses_are_folded_into_one_row() -> None:
+    # rule 10
+    fold, run = decided(MINUTE, NOON, NOON + 30 * MINUTE + 2 * MINUTE)[:2]
+    assert (fold.first, fold.size, fold.decision) == (NOON + MINUTE, 29, Decision.SKIP)
+    assert fold.detail == {"from": NOON + MINUTE, "to": fold.tick, "count": 29}
+    assert (run.decision, run.missed) == (Decision.CATCH_UP, 30)
+
+
+def test_without_catch_up_misses_are_only_recorded() -> None:
+    # rule 9: none
+    rows = decided(HOUR, NOON, NOON + 2 * HOUR + 2 * MINUTE, TickPolicy(catch_up=CatchUp.NONE))
+    assert [row.decision for row in rows] == [Decision.SKIP, Decision.SKIP]
+
+
+def test_what_is_older_than_the_window_is_not_caught_up() -> None:
+    # rule 9: nothing older than catch_up_window
+    rows = decided(DAY, NOON - 2 * DAY, NOON, TickPolicy(window=HOUR))
+    assert {row.decision for row in rows} == {Decision.SKIP}
+
+
+def test_ticks_of_a_paused_task_are_final_as_skipped() -> None:
+    # rule 10
+    policy = TickPolicy(refused=Reason.PAUSED)
+    rows = decided(HOUR, NOON - 2 * HOUR, NOON + SECOND, policy)
+    assert [(row.decision, row.reason) for row in rows] == [(Decision.SKIP, Reason.PAUSED)] * 2
+
+
+@given(
+    period=st.integers(1, 400_000).map(lambda n: n * SECOND),
+    gap=st.integers(0, 40 * DAY),
+    catch_up=st.sampled_from([CatchUp.NONE, CatchUp.ONE]),
+)
+def test_every_tick_is_accounted_for_exactly_once(period: Micros, gap: Micros, catch_up: CatchUp) -> None:
+    # rule 6 and the glossary: each tick has one row, its own or its gap's
+    rows = decided(period, NOON, NOON + gap, TickPolicy(catch_up=catch_up))
+    assert sum(row.size for row in rows) == Every(period).count_us(NOON, NOON + gap)
+    ticks = [row.tick for row in rows]
+    assert ticks == sorted(set(ticks))
+    assert all(NOON < tick <= NOON + gap for tick in ticks)
+    assert sum(row.decision is Decision.CATCH_UP for row in rows) <= 1
+
+
+def test_a_month_of_missed_seconds_costs_one_decision() -> None:
+    # rule 6: counted, not looped over
+    calls = 0
+
+    class Counting(Every):
+        def next_us(self, after: Micros) -> Micros | None:
+            nonlocal calls
+            calls += 1
+            return super().next_us(after)
+
+    rows = due_ticks(Counting(SECOND), NOON, NOON + 30 * DAY, TickPolicy(), Reason.MISSED_DOWN)
+    assert rows[1].missed == 30 * DAY // SECOND - 61
+    assert calls <= 64
