@@ -1,6 +1,7 @@
 """Figures of the SQLite storage alone: adds, exchanges, reads. `python benchmarks/storage_sqlite.py [RUNS]`.
 
 Durability is the storage's own (WAL, `synchronous=FULL`). CPU is that of this process; medians.
+Set TMPDIR to a folder of the disk that is meant: where /tmp lies in memory, syncs cost nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from statistics import median
 
 from jobrunner.ids import new_id
@@ -25,7 +25,7 @@ TURN = 100
 
 
 def main(size: int) -> None:
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         storage = open_storage(f"sqlite:///{folder}/jobs.db")
         desk = Desk(storage)
         print(f"{size:,} runs; one exchange: {TURN} successes and {TURN} claims")

@@ -16,12 +16,14 @@ from .loop import EventLoop
 from .model import Cause, Claim, Ended, Ending, NewRun, Reason, Run, Settle, State
 from .plan import Retention
 from .policy import LATE
+from .retention import SHARES
 from .service import Service
 from .storage import OwnerInfo, OwnerStatus, Storage
 
 BEAT: Micros = SECOND  # the net under the wake-ups, and how soon a clock step is seen
 HEARTBEAT_BEATS = 10
 PRUNE_BEATS = 600
+SWEEP_BEATS = 60  # one share of the output folder each minute: all of it every few hours
 PRUNE_BATCH = 1_000  # runs removed in one write: claims go on between two of them
 
 
@@ -158,6 +160,7 @@ class Janitor:
         retention: Callable[[], Retention],
         status: Callable[[], OwnerStatus],
         remove_output: Callable[[list[str]], None],
+        sweep_output: Callable[[int, Micros], object],
         on_change: Callable[[], None],
         on_jump: Callable[[Reason], None],
         on_lost: Callable[[], None],
@@ -170,6 +173,7 @@ class Janitor:
         self._retention = retention
         self._status = status
         self._remove_output = remove_output
+        self._sweep_output = sweep_output
         self._on_change = on_change
         self._on_jump = on_jump
         self._on_lost = on_lost
@@ -190,6 +194,8 @@ class Janitor:
             self.report()
         if self._beats % PRUNE_BEATS == PRUNE_BEATS // 10:
             self.prune()
+        if self._beats % SWEEP_BEATS == 0:
+            self.sweep()
         self._loop.after(BEAT, self._beat)
 
     def _look(self, changed: bool) -> None:
@@ -211,6 +217,11 @@ class Janitor:
             lambda removed: self.prune() if removed >= PRUNE_BATCH else None,
             self._trouble,
         )
+
+    def sweep(self) -> None:
+        """Remove captured output past its time from the next share of its folder."""
+        share, now = self._beats // SWEEP_BEATS % SHARES, self._loop.now()
+        self._service.ask(lambda: self._sweep_output(share, now), lambda _: None, self._trouble)
 
     def _prune_batch(self, retention: Retention, now: Micros) -> int:
         removed = self._storage.prune(retention, now, limit=PRUNE_BATCH)

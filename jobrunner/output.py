@@ -23,11 +23,14 @@ import shutil
 import struct
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import Final, NamedTuple
 
+from .durations import Micros
+
 __all__ = [
+    "SHARES",
     "OutputFile",
     "OutputReader",
     "Record",
@@ -35,10 +38,12 @@ __all__ = [
     "output_path",
     "read_output",
     "remove",
+    "sweep",
     "tail",
 ]
 
 CHUNK: Final = 64 * 1024  # bytes of one record at most: what a reader holds at a time
+SHARES: Final = 256  # folders below the root, by a checksum of the run id
 SEGMENTS: Final = 8  # so the tail that is kept is between 7/8 and 8/8 of half the cap
 SMALLEST_RING: Final = 4096  # below this cap there is a head only
 _LARGEST: Final = 1 << 40  # bytes of a part that can be true
@@ -111,6 +116,36 @@ def _shape_for(max_size: int) -> _Shape:
         return _Shape(max_size, 0)
     head = max_size // 2
     return _Shape(head, (max_size - head) // SEGMENTS)
+
+
+def sweep(root: str, share: int, latest: Micros, limit_of: Callable[[str], Micros]) -> int:
+    """Remove old output from one of SHARES shares of the folder; gives how many runs lost theirs.
+
+    Output last written before `limit_of(run id)` goes; nothing written at or after `latest` is asked for.
+    """
+    old = [
+        run
+        for run, written in _written(f"{root}/{share:02x}")
+        if written < latest and written < limit_of(run)
+    ]
+    for name in old:
+        shutil.rmtree(f"{root}/{share:02x}/{name}", ignore_errors=True)
+    return len(old)
+
+
+def _written(folder: str) -> Iterator[tuple[str, Micros]]:
+    """The runs of a folder, and when each wrote last."""
+    try:
+        with os.scandir(folder) as runs:
+            names = [run.name for run in runs]
+    except OSError:
+        return
+    for name in names:
+        try:
+            with os.scandir(f"{folder}/{name}") as files:
+                yield name, max((file.stat().st_mtime_ns // 1000 for file in files), default=0)
+        except OSError:  # gone meanwhile
+            continue
 
 
 # --- writing --------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from .model import Ending, Reason, State
 from .output import remove, tail
 from .place import output_root, state_folder
 from .plan import Plan, Pool, PoolKind, Task
+from .retention import sweep_output
 from .scheduler import SPREAD, Scheduler, boot_key, timetables
 from .service import Service, running
 from .storage import OwnerInfo, OwnerStatus, Pause, RunFilter, Storage, open_storage
@@ -208,6 +209,7 @@ class Supervisor:
             retention=lambda: self._plan.retention,
             status=self._status,
             remove_output=lambda run_ids: remove(root, run_ids),
+            sweep_output=lambda share, now: sweep_output(root, share, self._plan, storage, now),
             on_change=self._dispatcher.wake,
             on_jump=self._jumped,
             on_lost=self._lost,

@@ -78,6 +78,10 @@ class Owner(Protocol):
         """So many calls took so long together."""
         ...
 
+    def ready(self) -> None:
+        """A worker has started."""
+        ...
+
     def gone(self, member: Member) -> None:
         """This worker is no more; what it held is reported next."""
         ...
@@ -301,6 +305,7 @@ class Member:
         self._drop("start")
         self._written.end_of_start()
         self._process.send(b"A\n")
+        self._owner.ready()
 
     # ---- heads that last -------------------------------------------------------------------------
 

@@ -24,8 +24,8 @@ LOOK: Final[Micros] = 20 * MILLISECOND  # a call that spans two looks is one tha
 IDLE: Final[Micros] = 5 * MINUTE
 FIRST_PAUSE: Final[Micros] = SECOND  # after a worker that did not start; doubled up to LONGEST_PAUSE
 LONGEST_PAUSE: Final[Micros] = 30 * SECOND
-FIRST_REST: Final[Micros] = 50 * MILLISECOND  # after one that was killed from outside while it started
-LONGEST_REST: Final[Micros] = 2 * SECOND
+FIRST_REST: Final[Micros] = 20 * MILLISECOND  # after one that was killed from outside while it started
+LONGEST_REST: Final[Micros] = SECOND
 CLOSING: Final[Micros] = 2 * SECOND  # for killed workers to be gone
 
 _by_expected = attrgetter("expected")
@@ -228,8 +228,10 @@ class ProcessPool:
     # ---- what members report ---------------------------------------------------------------------
 
     def learned(self, took: Micros, calls: int) -> None:
-        self._failed_starts = 0
         self._pace += (took // calls - self._pace) * min(calls, 8) // 8
+
+    def ready(self) -> None:
+        self._failed_starts = 0
 
     def gone(self, member: Member) -> None:
         self._members.remove(member)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from jobrunner.durations import DAY, HOUR
+from jobrunner.durations import DAY, HOUR, SECOND
 from jobrunner.model import State, Trigger
+from jobrunner.output import OutputFile, Stream, output_path
+from jobrunner.place import output_root
 from tests.builders import NOON, a_callable, a_run, a_task
 from tests.cli.desk import Desk, Stage
 
@@ -172,23 +176,44 @@ def test_a_resumed_task_may_still_be_paused_with_its_pool(desk: Desk, theatre: S
 # ---- prune -----------------------------------------------------------------------------------------------
 
 
-def test_prune_removes_runs_past_the_retention_with_their_output(desk: Desk, theatre: Stage) -> None:
-    from jobrunner.output import OutputFile, Stream, output_path
-    from jobrunner.place import output_root
-
-    old, root = theatre.has_run("backup"), output_root(desk.url)
-    file = OutputFile(root, old, 1, max_size=1000)
-    file.write(Stream.STDOUT, b"old")
+def wrote(desk: Desk, run_id: str, *, days_ago: int = 0) -> Path:
+    """The output file of a run, last written so many days before noon."""
+    root = output_root(desk.url)
+    file = OutputFile(root, run_id, 1, max_size=1000)
+    file.write(Stream.STDOUT, b"said")
     file.close()
-    desk.clock.at = NOON + 29 * DAY
-    assert desk("prune", "--json").document == {"removed": 0}
+    path = Path(output_path(root, run_id, 1))
+    written = (NOON - days_ago * DAY) // SECOND
+    os.utime(path, (written, written))
+    return path
+
+
+def test_prune_removes_runs_past_the_retention_with_their_output(desk: Desk, theatre: Stage) -> None:
+    output = wrote(desk, theatre.has_run("backup"))
+    assert desk("prune", "--json").document == {"removed": 0, "outputs": 0}
+    assert output.exists()
     desk.clock.at = NOON + 31 * DAY
-    assert desk("prune").out == "removed 1 run\n"
-    assert not (desk.folder / output_path(root, old, 1)).exists()
+    assert desk("prune").out == "removed 1 run, and the output of 0 more\n"
+    assert not output.exists()
 
 
 def test_prune_goes_by_the_files_retention(desk: Desk, theatre: Stage) -> None:
     (desk.folder / "jobs.yaml").write_text("retention: {history: 1h}\ntasks: {}\n")
     theatre.has_run("backup")
     desk.clock.at = NOON + 2 * HOUR
-    assert desk("prune", "--json").document == {"removed": 1}
+    assert desk("prune", "--json").document == {"removed": 1, "outputs": 0}
+
+
+def test_prune_removes_output_earlier_than_its_run_and_by_the_tasks_own_word(
+    desk: Desk, theatre: Stage
+) -> None:
+    (desk.folder / "jobs.yaml").write_text("""
+retention: {output: 14d}
+tasks:
+  backup: {command: "true"}
+  resize: {command: "true", output: {keep: 20d}}
+""")
+    old = wrote(desk, theatre.has_run("backup"), days_ago=15)
+    kept = wrote(desk, theatre.has_run("resize"), days_ago=15)
+    assert desk("prune", "--json").document == {"removed": 0, "outputs": 1}
+    assert (old.exists(), kept.exists()) == (False, True)

@@ -246,5 +246,5 @@ def without_seqs(storage: Storage) -> list[object]:
 
 
 assert all(LANES[name] == task_lane(name) for name in ("dump", "load", "skip"))
-SameAnswers.TestCase.settings = settings(max_examples=20, stateful_step_count=30)
+SameAnswers.TestCase.settings = settings(max_examples=30, stateful_step_count=40)
 TestSameAnswers = SameAnswers.TestCase

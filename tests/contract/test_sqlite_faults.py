@@ -503,3 +503,15 @@ def test_a_storage_is_not_carried_over_a_fork(good: Path) -> None:
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         assert storage.add([a_run()]) == [True]
+
+
+def test_a_supervisor_does_not_enter_where_it_cannot_write(open_folder: Path) -> None:
+    path = open_folder / "jobs.db"
+    open_storage(url_of(path)).close()
+    os.chmod(path, 0o444)
+    os.chmod(open_folder, 0o555)
+    with powerless(), closing(open_storage(url_of(path))) as storage:
+        with pytest.raises(StorageRefused, match="cannot write"):
+            storage.enter(an_owner(), A_STATUS)
+        assert storage.supervisors(NOON) == []
+    os.chmod(open_folder, 0o755)

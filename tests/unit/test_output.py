@@ -11,7 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from jobrunner.output import OutputFile, OutputReader, Record, Stream, output_path, read_output, remove, tail
+from jobrunner.output import (
+    SHARES,
+    OutputFile,
+    OutputReader,
+    Record,
+    Stream,
+    output_path,
+    read_output,
+    remove,
+    sweep,
+    tail,
+)
 
 Written = list[tuple[Stream, bytes]]
 MAX = 64 * 1024
@@ -304,3 +315,18 @@ def test_what_a_full_disk_took_is_a_gap_and_later_bytes_are_kept(
 
 def _refuse(*_: object) -> int:
     raise OSError(28, "No space left on device")
+
+
+def test_a_sweep_removes_what_was_written_before_the_limit_of_its_run(root: str) -> None:
+    for run_id in ("old", "kept", "new"):
+        write(root, out(run_id), run_id=run_id)
+    for run_id, written in (("old", 100), ("kept", 100), ("new", 200)):
+        os.utime(output_path(root, run_id, 1), (written, written))
+    limits = {"old": 150_000_000, "kept": 50_000_000}
+    removed = [sweep(root, share, 150_000_000, limits.__getitem__) for share in range(SHARES)]
+    assert sum(removed) == 1
+    assert [run for run in ("old", "kept", "new") if list(read_output(root, run, 1))] == ["kept", "new"]
+
+
+def test_a_sweep_of_what_is_not_there_removes_nothing(root: str) -> None:
+    assert sweep(root, 7, 10**18, lambda _run: 10**18) == 0

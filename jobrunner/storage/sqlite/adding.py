@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ...errors import PayloadError
 from ...model import NewRun
@@ -21,35 +21,77 @@ class _Batch:
         self.runs = runs
         self.added: list[bool] | None = None
         self.error: BaseException | None = None
+        self._turn = threading.Lock()
+        self._turn.acquire()
 
     @property
     def is_over(self) -> bool:
         return self.added is not None or self.error is not None
 
+    def wait(self) -> None:
+        """Wait until it is over, or until it is this caller's turn to write."""
+        self._turn.acquire()
+
+    def wake(self) -> None:
+        """End its wait."""
+        self._turn.release()
+
 
 class Adder:
-    """Whoever gets the connection first writes for all who wait for it: one fsync for many."""
+    """One caller writes for all who came while the one before was writing: one sync of the disk for many."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, written: Callable[[], None]) -> None:
         self._database = database
+        self._written = written  # called after every commit
+        self._mutex = threading.Lock()
         self._waiting: list[_Batch] = []
-        self._waiting_lock = threading.Lock()
+        self._is_writing = False
+        self._heir: _Batch | None = None  # who was told to write next
 
     def add(self, runs: Sequence[NewRun]) -> list[bool]:
         """Add these runs; returns when they are on disk. Raises PayloadError for what cannot be stored."""
         mine = _Batch(runs)
-        with self._waiting_lock:
+        with self._mutex:
             self._waiting.append(mine)
-        with self._database.lock:
-            if not mine.is_over:
-                self._write()
+            is_first, self._is_writing = not self._is_writing, True
+        if not is_first:
+            self._wait(mine)
+        if not mine.is_over:
+            self._write_all()
         if mine.error is not None:
             raise mine.error
         return mine.added or []
 
-    def _write(self) -> None:
-        with self._waiting_lock:
-            batches, self._waiting = self._waiting, []
+    def _wait(self, mine: _Batch) -> None:
+        try:
+            mine.wait()
+        except BaseException:  # a signal: the others must not wait for this caller's turn
+            with self._mutex:
+                if mine in self._waiting:
+                    self._waiting.remove(mine)
+                if self._heir is mine and not mine.is_over:
+                    self._pass_on()
+            raise
+
+    def _write_all(self) -> None:
+        with self._mutex:
+            batches, self._waiting, self._heir = self._waiting, [], None
+        try:
+            self._write(batches)
+        finally:
+            with self._mutex:
+                self._pass_on()
+            for batch in batches:
+                batch.wake()
+
+    def _pass_on(self) -> None:
+        """Let the first of those who wait write next."""
+        self._heir = self._waiting[0] if self._waiting else None
+        self._is_writing = self._heir is not None
+        if self._heir is not None:
+            self._heir.wake()
+
+    def _write(self, batches: list[_Batch]) -> None:
         try:
             with self._database.writing() as connection:
                 answers = [_add(connection, batch.runs) for batch in batches]
@@ -62,6 +104,7 @@ class Adder:
                 batch.added = answer
             else:
                 batch.error = answer
+        self._written()
 
 
 def _add(connection: sqlite3.Connection, runs: Sequence[NewRun]) -> list[bool] | PayloadError:

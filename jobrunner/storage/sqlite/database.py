@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -125,16 +126,15 @@ class Database:
             if self._connection is not None:
                 self._connection.execute("pragma wal_autocheckpoint = 0")
 
-    def cut_log(self) -> bool:
-        """Copy all of the log and make its file empty; False when readers or writers were in the way."""
+    def cut_log(self) -> None:
+        """Copy all of the log and make its file empty, unless readers or writers are in the way."""
         with self.lock, self._faults():
             connection = self._connected()
             connection.execute(f"pragma busy_timeout = {_CUT_PATIENCE}")
             try:
-                blocked: int = connection.execute("pragma wal_checkpoint(truncate)").fetchone()[0]
+                connection.execute("pragma wal_checkpoint(truncate)").fetchall()
             finally:
                 self._set_patience(connection)
-            return not blocked
 
     def check(self, seconds: float) -> None:
         """Look for damage, for at most so long. Raises StorageRefused."""
@@ -301,7 +301,8 @@ def _make(path: Path) -> None:
 
 def _cannot_make(path: Path, error: OSError) -> StorageError:
     words = f"cannot make {path}: {error.strerror}"
-    kind = StorageUnavailable if error.errno in (28, 122, 24, 23) else StorageRefused  # full, quota, files
+    passing = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
+    kind = StorageUnavailable if error.errno in passing else StorageRefused
     return kind(words, help="look at the path and at the disk")
 
 

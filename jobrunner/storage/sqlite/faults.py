@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from pathlib import Path
@@ -92,6 +93,13 @@ def cannot_open(path: Path) -> StorageError:
             help=f"it must be readable and writable by uid {os.geteuid()}{_as_owner(path)}",
         )
     return StorageUnavailable(f"cannot open {path}", help="look at the disk, and at the limit of open files")
+
+
+def beside(path: Path, error: OSError) -> StorageError:
+    """A file that belongs beside the database (its lock, its socket) cannot be made."""
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return read_only(path.parent, error.strerror or str(error))
+    return StorageUnavailable(f"cannot use the folder of {path}: {error.strerror}", help="look at the disk")
 
 
 def _as_owner(path: Path) -> str:

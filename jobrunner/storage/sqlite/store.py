@@ -24,7 +24,7 @@ from .. import (
     Verdict,
 )
 from .. import lanes as shared
-from . import claims, control, history, owners, retention, rows, settles, ticks
+from . import claims, control, faults, history, owners, retention, rows, settles, ticks
 from . import overview as summary
 from .adding import Adder
 from .database import BUSY_TIMEOUT, PREFIX, Database, path_of
@@ -47,7 +47,7 @@ class SqliteStorage:
         self._lock_file = LockFile(database.path)
         self._bell = Bell(database.path)
         self._upkeep = Upkeep(database, self._lock_file)
-        self._adder = Adder(database)
+        self._adder = Adder(database, self._written)
         self._pools = shared.Pools()
         self._host = ""
         self._seen_version = database.foreign_version()
@@ -65,9 +65,7 @@ class SqliteStorage:
     def add(self, runs: Sequence[NewRun]) -> list[bool]:
         if not runs:
             return []
-        added = self._adder.add(runs)
-        self._written()
-        return added
+        return self._adder.add(runs)
 
     def cancel(self, run_ids: Sequence[str], now: Micros, *, reason: str = "cancelled") -> list[bool]:
         with self._database.writing() as connection:
@@ -109,19 +107,25 @@ class SqliteStorage:
     # --- the supervisor -----------------------------------------------------------------------------
 
     def enter(self, owner: OwnerInfo, status: OwnerStatus) -> bool:
-        if not self._lock_file.take():
-            return False
         try:
-            self._database.check(CHECK_SECONDS)
-            self._database.own()
-            self._bell.listen()
-            with self._database.writing() as connection:
-                owners.enter(connection, owner, status)
+            if not self._lock_file.take():
+                return False
+            self._move_in(owner, status)
+        except OSError as error:
+            self._give_up()
+            raise faults.beside(self._database.path, error) from error
         except BaseException:
             self._give_up()
             raise
         self._host = owner.host
         return True
+
+    def _move_in(self, owner: OwnerInfo, status: OwnerStatus) -> None:
+        self._database.check(CHECK_SECONDS)
+        self._database.own()
+        self._bell.listen()
+        with self._database.writing() as connection:
+            owners.enter(connection, owner, status)
 
     def heartbeat(self, owner: str, status: OwnerStatus, now: Micros) -> None:
         with self._database.writing() as connection:

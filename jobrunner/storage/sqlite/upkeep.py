@@ -7,6 +7,9 @@ copy after every so many pages; a client does it only when nobody else has for v
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from ...errors import StorageError
 from .database import Database
 from .place import LockFile
 
@@ -24,7 +27,7 @@ class Upkeep:
 
     def as_client(self) -> None:
         """Cut a long log unless an owner lives: that is its work."""
-        if self._is_due() and self._lock_file.take_copying():
+        if self._is_due() and self._takes_turn():
             try:
                 self._cut()
             finally:
@@ -35,6 +38,12 @@ class Upkeep:
         if self._is_due():
             self._cut()
 
+    def _takes_turn(self) -> bool:
+        try:
+            return self._lock_file.take_copying()
+        except OSError:  # no permission for the lock file: somebody else will do it
+            return False
+
     def _is_due(self) -> bool:
         size = self._database.log_size()
         if size < self._tried_at:
@@ -42,4 +51,7 @@ class Upkeep:
         return size > max(LONGEST_LOG, self._tried_at + STEP)
 
     def _cut(self) -> None:
-        self._tried_at = 0 if self._database.cut_log() else self._database.log_size()
+        """No write that was acknowledged fails for this: the log may stay long for a while."""
+        with suppress(StorageError):
+            self._database.cut_log()
+        self._tried_at = self._database.log_size()
