@@ -256,7 +256,7 @@ def _attempt_words(event: AttemptEnded) -> str:
     settle = event.settle
     return (
         f"{_SYMBOLS.get(settle.state, '·')} {event.claim.task} {_what_became(event)}{_took(event)}"
-        f" · run {short_id(settle.id)}{_said(event)}"
+        f"{_what_is_next(event)} · run {short_id(settle.id)}{_said(event)}"
     )
 
 
@@ -265,11 +265,17 @@ def _what_became(event: AttemptEnded) -> str:
     if settle.state is State.SUCCEEDED:
         return "succeeded" if event.claim.attempt == 1 else f"succeeded at attempt {event.claim.attempt}"
     if settle.state is State.RETRYING:
-        wait = format_duration(max(0, settle.due_at - settle.ended_at))
-        return f"failed ({outcome}), attempt {event.claim.attempt}; next in {wait}"
+        return f"failed ({outcome}) at attempt {event.claim.attempt}"
     if settle.state is State.QUEUED:
-        return f"{outcome}; queued again"
+        return outcome
     return f"{settle.state.value} ({settle.reason or outcome})"
+
+
+def _what_is_next(event: AttemptEnded) -> str:
+    settle = event.settle
+    if settle.state is State.RETRYING:
+        return f"; next try in {format_duration(max(0, settle.due_at - settle.ended_at))}"
+    return "; queued again" if settle.state is State.QUEUED else ""
 
 
 def _took(event: AttemptEnded) -> str:

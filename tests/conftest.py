@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from hypothesis import settings
@@ -14,6 +16,10 @@ from tests.live import Project
 # Examples are the same in every run: a failure can be met again. No deadline: machines are busy.
 settings.register_profile("jobrunner", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("jobrunner")
+
+LONGEST = 240.0  # seconds for one test, its fixtures included
+FULL = 15  # times as many for a drill in its full length
+REMINDER = 30.0  # seconds between two tries to end a test that hangs
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +34,22 @@ def _nothing_set_for_jobrunner(monkeypatch: pytest.MonkeyPatch) -> None:
 def full_drills() -> bool:
     """Whether drills run in their full length (`make drills`) or in the short form of the ordinary run."""
     return os.environ.get("JOBRUNNER_DRILLS") == "full"
+
+
+@pytest.fixture(autouse=True)
+def _ends_in_time(full_drills: bool) -> Iterator[None]:
+    """A test that hangs fails, with what it had printed; again and again, until it has cleaned up."""
+    before = signal.signal(signal.SIGALRM, _too_long)
+    signal.setitimer(signal.ITIMER_REAL, LONGEST * (FULL if full_drills else 1), REMINDER)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _too_long(_number: int, _frame: FrameType | None) -> None:
+    pytest.fail("the test took too long: it hangs, or the machine does")
 
 
 @pytest.fixture

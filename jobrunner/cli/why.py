@@ -100,7 +100,7 @@ class Inquiry:
         live = self._rows(states=(State.RUNNING, State.QUEUED, State.RETRYING, State.SCHEDULED))
         if live:
             return self._of_run(live[-1], now, [])
-        past = [tick for tick, _ in self._ticks_before(now + 1)]
+        past = self._ticks_before(now + 1)
         if past:
             return self.about(max(past))
         rows = self._rows(limit=1)
@@ -111,7 +111,7 @@ class Inquiry:
 
     def about(self, at: Micros) -> Answer:
         """About the tick at this moment, or in its minute."""
-        found = [(tick, rule) for tick, rule in self._ticks_before(at + MINUTE) if tick >= at]
+        found = [(tick, rule) for tick, rule in self._ticks_from(at) if tick < at + MINUTE]
         if not found:
             return self._no_tick(at)
         tick, rule = min(found, key=lambda pair: pair[0])
@@ -121,12 +121,19 @@ class Inquiry:
 
     # ---- what is found
 
-    def _ticks_before(self, before: Micros) -> Iterator[tuple[Micros, ScheduleRule]]:
+    def _ticks_from(self, at: Micros) -> list[tuple[Micros, ScheduleRule]]:
+        """The first tick of each schedule at or after a moment."""
+        firsts = ((schedule.next_us(at - 1), rule) for schedule, rule in self._schedules())
+        return [(tick, rule) for tick, rule in firsts if tick is not None]
+
+    def _ticks_before(self, before: Micros) -> list[Micros]:
+        """The last tick of each schedule before a moment."""
+        lasts = (schedule.previous_us(before) for schedule, _ in self._schedules())
+        return [tick for tick in lasts if tick is not None]
+
+    def _schedules(self) -> Iterator[tuple[Schedule, ScheduleRule]]:
         for rule in self.task.schedules:
-            schedule = Schedule.parse(rule.source, rule.timezone, name=self.task.name)
-            tick = schedule.previous_us(before)
-            if tick is not None:
-                yield tick, rule
+            yield Schedule.parse(rule.source, rule.timezone, name=self.task.name), rule
 
     def _row_of(self, tick: Micros, rule: ScheduleRule) -> Run | None:
         """The row of a tick: its own, whose id follows from it, or the one of its gap."""
@@ -148,7 +155,7 @@ class Inquiry:
 
     def _no_tick(self, at: Micros) -> Answer:
         words = [f"{self._clock(at)} matches no schedule of {self.task.name}."]
-        before = [tick for tick, _ in self._ticks_before(at)]
+        before = self._ticks_before(at)
         if before:
             words.append(f"Its tick before that was {self._clock(max(before))}.")
         if not self.task.schedules:

@@ -148,13 +148,7 @@ def test_a_reader_that_leaves_early_is_no_error(project: Project) -> None:
 
 def test_an_interrupted_client_is_exit_code_130_and_its_run_goes_on(project: Project) -> None:
     project.write(JOBS)
-    with subprocess.Popen(
-        [sys.executable, "-m", "jobrunner", "enqueue", "--force", "hello", "--wait"],
-        cwd=project.folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as client:
+    with project.client("enqueue", "--force", "hello", "--wait") as client:
         assert client.stderr is not None
         first = client.stderr.readline()  # it warns after the run was added, right before it waits
         assert "no supervisor is running" in first

@@ -86,6 +86,15 @@ def test_a_tick_inside_a_gap_finds_the_row_of_the_gap_and_what_caught_up(desk: D
     assert "caught up for it, with the tick of 11:00" in document["explanation"]
 
 
+def test_without_a_time_it_is_about_the_latest_tick(desk: Desk, theatre: Stage) -> None:
+    accounted(theatre, row(NOON - HOUR), row(NOON))
+    for claim in theatre.exchange():
+        theatre.ended(claim)
+    desk.clock.at = NOON + 20 * SECOND
+    document = why(desk, "backup", "--json").document
+    assert (document["verdict"], document["tick"]) == ("ran", "2026-11-23T12:00:00Z")
+
+
 def test_a_moment_without_a_tick_says_so(desk: Desk, theatre: Stage) -> None:
     document = why(desk, "backup", "--at", "11:30", "--json").document
     assert (document["verdict"], document["tick"]) == ("no tick", None)
