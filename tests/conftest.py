@@ -19,7 +19,7 @@ settings.load_profile("jobrunner")
 
 LONGEST = 240.0  # seconds for one test, its fixtures included
 FULL = 15  # times as many for a drill in its full length
-REMINDER = 30.0  # seconds between two tries to end a test that hangs
+REMINDER = 100.0  # seconds for a test that hangs to clean up, before it is reminded
 
 
 @pytest.fixture(autouse=True)
@@ -53,10 +53,13 @@ def _too_long(_number: int, _frame: FrameType | None) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    """An empty folder to write a jobs.yaml into and to run it."""
+def project(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Project]:
+    """An empty folder to write a jobs.yaml into and to run it; a failed test shows what was logged there."""
     made = Project(tmp_path)
     try:
         yield made
     finally:
-        made.close()
+        try:
+            made.close()
+        finally:
+            request.node.add_report_section("teardown", "log of the supervisors", made.logs())

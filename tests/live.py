@@ -127,12 +127,12 @@ class LiveSupervisor:
             return "\n".join([*self.words, *said])
 
     def close(self) -> None:
-        """End it, and print its log, which is shown when the test has failed."""
         try:
             if self.process.poll() is None:
                 self.stop()
         finally:
-            print(f"the log of supervisor {self.pid}, exit code {self.process.poll()}:\n{self.log()}")
+            self.process.kill()  # does nothing when it has ended
+            self.process.wait()
             if self.process.stderr is not None and not self._reader.is_alive():
                 self.process.stderr.close()
 
@@ -235,6 +235,12 @@ class Project:
         done = self.jobrunner(*arguments, "--json")
         assert done.returncode == exit_code, done
         return json.loads(done.stdout)
+
+    def logs(self) -> str:
+        """What all supervisors have said, for the report of a failed test."""
+        return "\n\n".join(
+            f"pid {s.pid}, exit code {s.process.poll()}:\n{s.log()}" for s in self._supervisors
+        )
 
     def close(self) -> None:
         """End what was started here; nothing of it is left, unless a supervisor was killed by the test."""

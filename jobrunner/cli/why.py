@@ -66,7 +66,7 @@ def why_command(session: Session, *, task: str, at: str | None) -> int:
         raise unknown_task(task, plan.tasks)
     if not session.exists():
         raise NotFound(
-            f"nothing is known of {task}: no supervisor has run on {session.url()} yet",
+            f"nothing is known of {task}: no supervisor has run on {session.place()} yet",
             help=f"start it: {session.start_command()}",
         )
     inquiry = Inquiry(session=session, storage=session.storage(), plan=plan, task=plan.tasks[task])
