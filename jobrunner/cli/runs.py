@@ -161,7 +161,7 @@ def _facts(screen: Screen, run: Run, entry: Entry | None) -> dict[str, str]:
         "started": "" if run.started_at is None else screen.past(run.started_at),
         "finished": "" if run.finished_at is None else screen.past(run.finished_at),
         "took": "" if _took(run) == "—" else _took(run),
-        "attempt": f"{run.attempt} of {most}" if most else str(run.attempt),
+        "attempt": f"{run.attempt} of {most}" if most and run.attempt <= most else str(run.attempt),
         "arguments": _arguments(args, kwargs),
         "priority": str(run.priority),
         "pool": run.pool,

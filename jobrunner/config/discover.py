@@ -32,15 +32,13 @@ def find_config(explicit: str | None, environ: Mapping[str, str], cwd: str | os.
     """
     named = explicit or environ.get("JOBRUNNER_CONFIG")
     if named:
-        return _named(named, os.path.join(cwd, named), "-c" if explicit else "JOBRUNNER_CONFIG")
+        return _named(named, os.path.join(cwd, named), "" if explicit else ", named by JOBRUNNER_CONFIG")
     return next((path for path in _candidates(environ, os.path.abspath(cwd)) if os.path.exists(path)), None)
 
 
 def _named(name: str, path: str, by: str) -> str:
     if not os.path.exists(path):
-        raise ConfigError(
-            f"there is no file {name}, named by {by}", help=f"looked for {os.path.abspath(path)}"
-        )
+        raise ConfigError(f"there is no file {name}{by}", help=f"looked for {os.path.abspath(path)}")
     return name if os.path.exists(name) else path
 
 

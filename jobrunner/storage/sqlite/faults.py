@@ -126,7 +126,7 @@ def _locked(path: str, patience: float) -> StorageUnavailable:
     who = f"it is held by {', '.join(holders)}" if holders else "whoever held it has just let go"
     return StorageUnavailable(
         f"{path} is locked for more than {patience:g} s: {who}",
-        help="end whatever holds a transaction open on it (a backup, an sqlite3 shell); it is tried again",
+        help="end whatever holds a transaction open on it (a backup, an sqlite3 shell), then try again",
     )
 
 
