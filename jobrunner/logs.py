@@ -34,7 +34,7 @@ from .events import (
     TickRefused,
 )
 from .ids import short_id
-from .model import Ending, State
+from .model import Ending, Reason, State
 
 
 class Level(IntEnum):
@@ -215,7 +215,7 @@ def _(event: TickRefused) -> Line:
     if count > 1:
         text = f"- {event.run.task}: {count} ticks skipped: {event.reason}"
     fields = {"task": event.run.task, "tick": event.run.tick, "reason": event.reason, "count": count}
-    return Line(Level.INFO, "skipped", text, fields)
+    return Line(_refusal_level(event.reason), "skipped", text, fields)
 
 
 @words.register
@@ -339,6 +339,11 @@ def _short(run_id: str) -> str:
 def _seconds(event: AttemptEnded) -> float | None:
     started: Micros | None = event.ended.started_at
     return None if started is None else (event.ended.ended_at - started) / 1_000_000
+
+
+def _refusal_level(reason: str) -> Level:
+    """What a person has switched off is no news at each of its ticks; its rows are there all the same."""
+    return Level.DEBUG if reason in (Reason.DISABLED, Reason.PAUSED) else Level.INFO
 
 
 def _folded(event: TickRefused) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from .clock import SystemClock
 from .config.child import compile_in_child
 from .errors import ConfigError
@@ -25,5 +27,8 @@ def serve(
     if compiled.plan is None:
         raise ConfigError(compiled.rendered)
     clock = SystemClock()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # What the supervisor gives back at its end: one more signal then must not spoil an orderly exit.
+        signal.signal(number, signal.SIG_IGN)
     log = stderr_log(clock, form=log_format, level=log_level, zone=compiled.plan.timezone)
     Supervisor(compiled.plan, emit=log.emit, clock=clock, until=until, schedule=schedule).run()

@@ -42,6 +42,7 @@ START_PAUSE: Micros = SECOND  # between two tries to open a storage that does no
 LAST_GRACE: Micros = 3 * SECOND // 2  # after the last KILL, for its completions to be written
 LAST_WORD = 0.3  # seconds, for a storage that still hangs at a forced end: nobody waits for it then
 LEFT_PAUSE: Micros = 30 * SECOND  # between two looks at runs whose processes could not be ended
+ONE_WISH: Micros = SECOND // 4  # `timeout` and service managers signal a process and then its group as well
 HURRY: Micros = SECOND  # TERM to KILL after a second signal: the whole end takes at most 2 s (semantics 29)
 TAIL_BYTES = 4096  # of a failed run's output, for its callbacks
 
@@ -74,7 +75,8 @@ class Supervisor:
         self._loop = EventLoop(self._clock)
         self._owner = new_id(self._clock.now())
         self._started_at = self._clock.now()
-        self._signals = 0
+        self._asked_at: Micros | None = None  # when the end was first asked for
+        self._hurried = False
         self._stopping = False
         self._forced = False  # the end came before everything was written
         self._lost = False
@@ -82,7 +84,7 @@ class Supervisor:
         self._pauses: tuple[Pause, ...] = ()
         self._executors: dict[str, Executor] = {}
         self._deadline: LoopTimer | None = None
-        self._left: Recovered | None = None
+        self._left = 0  # runs of dead supervisors that wait for processes which cannot be ended
 
     # --- life ---------------------------------------------------------------------------------------
 
@@ -190,7 +192,10 @@ class Supervisor:
     # --- start --------------------------------------------------------------------------------------
 
     def _recover(self, storage: Storage) -> None:
-        self._left = self._resolved(storage)
+        done = self._resolved(storage)
+        if done is not None:
+            self._emit(done)
+            self._left = done.left
 
     def _resolved(self, storage: Storage) -> Recovered | None:
         entries = {name: entry_of(task) for name, task in self._plan.tasks.items()}
@@ -201,14 +206,6 @@ class Supervisor:
             self._clock.now(),
             end_leftovers=lambda owners: end_leftovers(self._journal, owners),
         )
-
-    def _tell_recovered(self, done: Recovered | None) -> None:
-        """Say what was recovered; what could not be is tried again later."""
-        if done is None:
-            return
-        self._emit(done)
-        if done.left:
-            self._recover_later()
 
     def _recover_again(self) -> None:
         self._service.ask(
@@ -221,7 +218,14 @@ class Supervisor:
         self._loop.after(LEFT_PAUSE, self._recover_again)
 
     def _recovered_again(self, done: Recovered | None) -> None:
-        self._tell_recovered(done)
+        """What a process that could not be ended held up; it is tried again until all is resolved."""
+        if done is None:
+            return
+        if done.left != self._left or done.left == 0:
+            self._emit(done)
+        self._left = done.left
+        if done.left:
+            self._recover_later()
         self._dispatcher.wake()
 
     def _wire(self, storage: Storage, service: Service) -> None:
@@ -283,7 +287,8 @@ class Supervisor:
         self._tables = timetables(self._plan, storage, boot, self._clock.now()) if self._schedule else []
 
     def _begin(self, storage: Storage) -> None:
-        self._tell_recovered(self._left)
+        if self._left:
+            self._recover_later()
         fd = storage.wake_fd()
         if fd is not None:
             self._loop.watch(fd, read=self._woken)
@@ -358,10 +363,12 @@ class Supervisor:
     # --- the end ------------------------------------------------------------------------------------
 
     def _asked_to_stop(self) -> None:
-        self._signals += 1
-        if self._signals == 1:
+        now = self._loop.monotonic()
+        if self._asked_at is None:
+            self._asked_at = now
             self._stop()
-        elif self._signals == 2:
+        elif not self._hurried and now - self._asked_at >= ONE_WISH:
+            self._hurried = True
             self._hurry()
 
     def _stop(self) -> None:

@@ -115,6 +115,16 @@ class LiveSupervisor:
             self.kill()
             raise AssertionError(f"the supervisor did not stop within {timeout} s:\n{self.log()}") from None
 
+    def insist(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Signal again and again, as an impatient person does, until it has ended; the exit code."""
+        for _ in range(round(PATIENCE / 0.1)):
+            try:
+                return self.wait(0.1)
+            except subprocess.TimeoutExpired:
+                self.process.send_signal(number)
+        self.kill()
+        raise AssertionError(f"the supervisor did not stop:\n{self.log()}")
+
     def kill(self) -> None:
         """The death that nobody can prepare for."""
         self.process.kill()

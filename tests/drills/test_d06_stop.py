@@ -92,12 +92,23 @@ def test_a_second_signal_ends_it_at_once(project: Project, full_drills: bool) ->
     supervisor.process.send_signal(signal.SIGTERM)
     supervisor.wait_for("stopping")
     began = CLOCK.monotonic()
-    assert supervisor.stop(signal.SIGINT) == 0
+    assert supervisor.insist(signal.SIGINT) == 0
     took = CLOCK.monotonic() - began
     assert states(project, ids) == [State.QUEUED] * 4
     print(f"stopped {took / SECOND:.2f} s after the second signal, wanted: 2 s and its own end")
     if full_drills:
         assert took <= 2.5 * SECOND
+
+
+@pytest.mark.drill
+def test_signals_of_one_instant_are_one_wish(project: Project) -> None:
+    # rule 29: what signals a process and then its group as well has not lost its patience
+    supervisor = start(project, patience="60s", seconds="2")
+    ids = all_begun(project, supervisor, "slow", count=2)
+    supervisor.process.send_signal(signal.SIGTERM)
+    supervisor.process.send_signal(signal.SIGINT)
+    assert supervisor.wait() == 0
+    assert states(project, ids) == [State.SUCCEEDED] * 2
 
 
 @pytest.mark.drill
@@ -108,7 +119,7 @@ def test_a_storm_of_signals_leaves_no_traceback(project: Project) -> None:
         if supervisor.process.poll() is None:
             supervisor.process.send_signal(signal.SIGTERM)
     supervisor.wait_for("stopping")
-    assert supervisor.stop() == 0  # one more: the kernel may have made one of them all
+    assert supervisor.insist() == 0  # the kernel may have made one of them all
     assert supervisor.words == []  # every line of the log was one of ours
 
 

@@ -85,7 +85,7 @@ def test_a_second_signal_does_not_wait_for_the_storage(project: Project) -> None
         supervisor.process.send_signal(signal.SIGTERM)
         supervisor.wait_for("stopping")
         began = clock.monotonic()
-        assert supervisor.stop() == 0
+        assert supervisor.insist() == 0
         print(f"ended {(clock.monotonic() - began) / SECOND:.2f} s after the second signal")
         assert supervisor.wait_for("stopped")["unwritten"] == 1
         assert processes_of_run(run_id) == set()

@@ -148,7 +148,6 @@ class AtTheEnd(Every):
 
 
 def test_a_tick_that_cannot_be_named_has_no_row() -> None:
-    policy = TickPolicy(catch_up=CatchUp.NONE)
-    for knows_last in (False, True):
-        schedule = AtTheEnd(HOUR, knows_last)
+    for knows_last, catch_up in ((False, CatchUp.NONE), (True, CatchUp.NONE), (False, CatchUp.ONE)):
+        policy, schedule = TickPolicy(catch_up=catch_up), AtTheEnd(HOUR, knows_last)
         assert due_ticks(schedule, NOON - 2 * HOUR, NOON + HOUR, policy, Reason.MISSED_DOWN) == []

@@ -5,22 +5,33 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from jobrunner.durations import MINUTE, SECOND
 from jobrunner.errors import OwnerLost, StorageUnavailable
-from jobrunner.events import AttemptEnded, Event, HousekeepingFailed, RunBegan, Stopped, StorageTrouble
+from jobrunner.events import (
+    AttemptEnded,
+    Event,
+    HousekeepingFailed,
+    Ready,
+    Recovered,
+    RunBegan,
+    Stopped,
+    StorageTrouble,
+)
 from jobrunner.janitor import BEAT, ClockWatch, Janitor, Orphan, recover, resolve
 from jobrunner.lifecycle import settle, terms
 from jobrunner.logs import Level, Log, words
 from jobrunner.loop import EventLoop
 from jobrunner.model import Ended, Ending, Reason, State
-from jobrunner.plan import Retention, Retries
+from jobrunner.plan import Plan, Retention, Retries
 from jobrunner.storage import ExchangeRequest, Rules, Storage, TaskRule
 from jobrunner.storage.memory import MemoryStorage
+from jobrunner.supervisor import Supervisor, Until
 from tests.builders import NOON, a_claim, a_run, a_task, an_end
 from tests.stage import ME, STATUS, Aside, FaultyStorage, HandClock, an_owner
 
@@ -289,3 +300,88 @@ def test_the_last_line_says_what_is_left() -> None:
     line = words(replace(Stopped(2, 1, 0), unwritten=3))
     assert line.level is Level.WARNING
     assert line.words.count("; ") == 2
+
+
+# --- the whole, in this process ---------------------------------------------------------------------
+
+
+@dataclass
+class Whole:
+    """A supervisor on a memory storage that fails when told, without anything to run."""
+
+    memory: MemoryStorage
+    faulty: FaultyStorage
+    supervisor: Supervisor
+    events: list[Event]
+
+
+@pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Whole]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr("jobrunner.supervisor.START_PAUSE", SECOND // 100)
+    memory = MemoryStorage()
+    faulty = FaultyStorage(memory)
+    monkeypatch.setattr("jobrunner.supervisor.open_storage", lambda _url: faulty)
+    plan = Plan(file="jobs.yaml", hash="1", backend="memory://", timezone="UTC")
+    events: list[Event] = []
+    yield Whole(memory, faulty, Supervisor(plan, emit=events.append, until=Until.ONCE), events)
+    memory.close()
+
+
+def told(whole: Whole, kind: type) -> int:
+    return sum(isinstance(event, kind) for event in whole.events)
+
+
+@pytest.mark.parametrize("call", ["enter", "orphans", "publish", "watermarks", "exchange", "runs", "pauses"])
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_call_that_fails_once_keeps_no_supervisor_from_its_end(
+    whole: Whole, call: str, *, lost: bool
+) -> None:
+    # rule 34: what is done once at a start, or once at an end, is done again
+    fail = whole.faulty.loses_answer if lost else whole.faulty.fails
+    fail(call, TROUBLE)
+    whole.supervisor.run()
+    assert whole.faulty.calls.count(call) >= 2
+    assert (told(whole, Ready), told(whole, Stopped)) == (1, 1)
+
+
+def test_a_storage_that_cannot_take_the_leave_ends_no_supervisor_badly(whole: Whole) -> None:
+    whole.faulty.fails("leave", TROUBLE)
+    whole.supervisor.run()
+    assert told(whole, Stopped) == 1
+    assert "close" in whole.faulty.calls
+
+
+def test_a_lost_ownership_is_an_error_of_the_supervisor(whole: Whole) -> None:
+    whole.faulty.fails("exchange", OwnerLost("voided"))
+    with pytest.raises(OwnerLost):
+        whole.supervisor.run()
+    assert "leave" not in whole.faulty.calls
+    assert told(whole, Stopped) == 1
+
+
+def test_runs_that_wait_for_a_process_are_looked_at_again(
+    whole: Whole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # rule 32: what could not be ended at the start is not forgotten until the next one
+    monkeypatch.setattr("jobrunner.supervisor.LEFT_PAUSE", SECOND // 100)
+    run_id = a_dead_owners_run(whole.memory)
+    stubborn = [{run_id}, {run_id}]
+
+    def end(_journal: object, _dead: set[str]) -> tuple[int, set[str], set[str]]:
+        return 0, stubborn.pop() if stubborn else set(), {run_id}
+
+    monkeypatch.setattr("jobrunner.supervisor.end_leftovers", end)
+    supervisor = whole.supervisor
+    supervisor._until = Until.SIGNAL
+
+    def stop_when_resolved(event: Event) -> None:
+        whole.events.append(event)
+        if isinstance(event, Recovered) and not event.left:
+            supervisor._loop.stop()
+
+    supervisor._emit = stop_when_resolved
+    supervisor.run()
+    found = [event.left for event in whole.events if isinstance(event, Recovered)]
+    assert found == [1, 0]
+    assert whole.memory.run(run_id).state is State.QUEUED
