@@ -17,7 +17,7 @@ from .command import command
 from .documents import Document
 from .screen import say
 from .session import Session, user_name
-from .words import one_line
+from .words import one_line, plural
 
 if TYPE_CHECKING:
     from jobrunner.crontab.equality import Comparison
@@ -221,9 +221,8 @@ def _counted(imported: Imported) -> str:
     disabled = sum(not task.is_enabled for task in imported.tasks)
     comments = sum(report.is_comment for report in imported.reports)
     left = sum(_became(report) == "left as a comment" for report in imported.reports if not report.is_comment)
-    parts = [f"{len(imported.tasks)} tasks", f"{disabled} of them disabled"] if disabled else []
-    parts = parts or [f"{len(imported.tasks)} task{'s' * (len(imported.tasks) != 1)}"]
-    return ", ".join([*parts, f"{left} lines not imported", f"{comments} comments kept"])
+    tasks = plural(len(imported.tasks), "task") + (f" ({disabled} of them disabled)" if disabled else "")
+    return f"{tasks}, {plural(left, 'line')} not imported, {plural(comments, 'comment')} kept"
 
 
 def _differences(comparison: Comparison) -> list[str]:

@@ -13,12 +13,12 @@ _LONGEST: Final = 40
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
 _DURATION: Final = re.compile(r"[0-9.]+[smhd]?")
 _SEPARATORS: Final = ("&&", "||", ";", ";;", "(", ")", "&")
-_PASSING: Final = frozenset(
-    "test [ [[ cd . source sleep export set umask mkdir true date echo if then command".split()
+_PASSING: Final = re.compile(
+    r"test|\[\[?|cd|\.|source|sleep|export|set|umask|mkdir|true|date|echo|if|then|command"
 )
-_WRAPPERS: Final = frozenset(
-    "nice ionice timeout flock chronic cronic sudo env nohup time exec setsid stdbuf su runuser setlock lckdo"
-    " eatmydata chrt systemd-cat".split()
+_WRAPPER: Final = re.compile(
+    r"nice|ionice|timeout|flock|chronic|cronic|sudo|env|nohup|time|exec|setsid|stdbuf|su|runuser|setlock|lckdo"
+    r"|eatmydata|chrt|systemd-cat"
 )
 _WITH_VALUE: Final = frozenset(
     ("-n", "-c", "-k", "-s", "-u", "-w", "-E", "-g", "-p", "-t", "-o", "-e", "-i", "-S", "--signal")
@@ -83,7 +83,7 @@ def _of_part(words: list[str]) -> tuple[str, bool]:
     if not words:
         return "", True
     program = _stem(words[0])
-    is_passing = words[0] in _PASSING or (program == "perl" and "-e" in words[1:2])
+    is_passing = _PASSING.fullmatch(words[0]) is not None or (program == "perl" and "-e" in words[1:2])
     if program == "run-parts":
         return _slug("-".join(_operands(words[1:])[-1:]).strip("/").removeprefix("etc/")), False
     if _INTERPRETERS.fullmatch(words[0].rpartition("/")[2]):
@@ -96,7 +96,7 @@ def _bare(words: list[str]) -> list[str]:
     while words:
         if _ASSIGNMENT.fullmatch(words[0]):
             words = words[1:]
-        elif words[0].rpartition("/")[2] in _WRAPPERS:
+        elif _WRAPPER.fullmatch(words[0].rpartition("/")[2]):
             rest = _behind_options(words)
             if not rest:
                 break

@@ -22,13 +22,13 @@ NICKNAMES: Final = {
 REBOOT: Final = "@reboot"
 _VARIABLE: Final = re.compile(
     r"""[ \t]*(?:(?P<quote>["'])(?P<quoted>.*?)(?P=quote)|(?P<bare>[^\s=]+?))\s*=\s*(?P<value>.*)$""",
-    re.DOTALL,
+    re.DOTALL | re.ASCII,
 )
 _FIVE: Final = re.compile(
-    r"[ \t]*(\S+)[ \t]+(\S+)[ \t]+(\S+)[ \t]+(\S+)[ \t]+(\S+)(?:[ \t]+(.*))?$", re.DOTALL
+    r"[ \t]*(\S+)[ \t]+(\S+)[ \t]+(\S+)[ \t]+(\S+)[ \t]+(\S+)(?:[ \t]+(.*))?$", re.DOTALL | re.ASCII
 )
-_NICKNAME: Final = re.compile(r"[ \t]*(@\S*)(?:[ \t]+(.*))?$", re.DOTALL)
-_USER: Final = re.compile(r"(\S+)(?:[ \t](.*))?$", re.DOTALL)
+_NICKNAME: Final = re.compile(r"[ \t]*(@\S*)(?:[ \t]+(.*))?$", re.DOTALL | re.ASCII)
+_USER: Final = re.compile(r"(\S+)(?:[ \t](.*))?$", re.DOTALL | re.ASCII)
 
 
 class Dialect(StrEnum):
@@ -115,7 +115,7 @@ def _variable(number: int, text: str, dialect: Dialect) -> Line | None:
         return None
     value, notes = found["value"], list[str]()
     if value[:1] in ("'", '"'):
-        quoted = re.fullmatch(r"""(["'])(.*?)\1\s*""", value, re.DOTALL)
+        quoted = re.fullmatch(r"""(["'])(.*?)\1\s*""", value, re.DOTALL | re.ASCII)
         if quoted is None:
             return None
         value = quoted[2]
@@ -123,7 +123,7 @@ def _variable(number: int, text: str, dialect: Dialect) -> Line | None:
         if dialect is Dialect.DEBIAN:
             notes.append("Debian's cron refuses an empty value without quotes, and the whole file with it")
     else:
-        value = value.rstrip()
+        value = value.rstrip(" \t\r\f\v")
         notes.extend(_odd_value(value))
     return Line(number=number, text=text, kind=Kind.VARIABLE, name=name, value=value, notes=tuple(notes))
 
@@ -152,7 +152,7 @@ def _task(number: int, text: str, dialect: Dialect, system: bool) -> Line:
         why = "cron refuses this line: it has six fields of time"
         return Line(number=number, text=text, kind=Kind.REFUSED, refusal=why)
     command, stdin = split_command(rest, dialect)
-    if not command.strip(" \t"):
+    if not command.strip():
         why = "no command: cron would run an empty one" if rest.strip() or not system else "no command"
         return Line(number=number, text=text, kind=Kind.REFUSED, refusal=why)
     return Line(
@@ -218,7 +218,7 @@ def _stdin(text: str) -> str:
 
 
 def _odd_command(raw: str, command: str, stdin: str | None) -> Iterator[str]:
-    if stdin is not None and (command.count('"') % 2 or command.count("'") % 2 or command.count("`") % 2):
+    if stdin is not None and _is_cut(command):
         yield "'%' ends the command, even inside quotes: what follows is its stdin. Was '\\%' meant?"
     elif stdin is not None and re.search(r"\bdate\b[^|;&]*\+$", command):
         yield "'%' ends the command: 'date +%...' in a crontab must be written 'date +\\%...'"
@@ -226,3 +226,9 @@ def _odd_command(raw: str, command: str, stdin: str | None) -> Iterator[str]:
         yield "cron turns '\\\\' into '\\': the command is what cron makes of it"
     if re.search(r"(?:^|\s)#[^'\"]*>", command):
         yield "'#' begins a comment for the shell: the redirection behind it is lost"
+
+
+def _is_cut(command: str) -> bool:
+    """Whether quotes or brackets are open at the end."""
+    odd = any(command.count(quote) % 2 for quote in "\"'`")
+    return odd or command.count("(") != command.count(")")

@@ -1,4 +1,4 @@
-"""An import as the text of a jobs.yaml: comments kept, quotes where they must be, what is shared said once."""
+"""An import as the text of a jobs.yaml: comments kept, quotes where they must be, shared things said once."""
 
 from __future__ import annotations
 
