@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterator, Sequence
-from itertools import count
+from itertools import chain, count
 from typing import Final
 
 from .shell import Token, tokens, unquoted
 
 _LONGEST: Final = 40
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
+_SUBJECT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{1,19}", re.ASCII)
 _DURATION: Final = re.compile(r"[0-9.]+[smhd]?")
 _SEPARATORS: Final = ("&&", "||", ";", ";;", "(", ")", "&")
 _PASSING: Final = re.compile(
@@ -47,14 +48,19 @@ def name_of(command: str) -> str:
     return chosen or "command"
 
 
-def unique(name: str, when: str, taken: Container[str]) -> str:
-    """The name, with its period or a number behind it when another task has it already."""
-    if name not in taken:
-        return name
-    period = _PERIODS.get(when)
-    if period and f"{name}-{period}" not in taken:
-        return f"{name}-{period}"
-    return next(each for number in count(2) if (each := f"{name}-{number}") not in taken)
+def unique(name: str, when: str, taken: Container[str], command: str = "") -> str:
+    """The name, with its period, its subject or a number behind it when another task has it already."""
+    telling = (_PERIODS.get(when), _subject(command))
+    candidates = [name, *(f"{name}-{word}" for word in telling if word)]
+    numbered = (f"{name}-{number}" for number in count(2))
+    return next(each for each in chain(candidates, numbered) if each not in taken)
+
+
+def _subject(command: str) -> str:
+    """The last operand of a command, when it is a short word."""
+    words = next((part for part in reversed(list(_parts(tokens(command)))) if part), [])
+    operands = _operands(words[1:])
+    return operands[-1].lower() if operands and _SUBJECT.fullmatch(operands[-1]) else ""
 
 
 def _parts(given: Sequence[Token]) -> Iterator[list[str]]:

@@ -183,7 +183,7 @@ class _Importing:
             return
         command = _trimmed(line.command)
         lifted = lift(command, self.source.supported) if self.source.lifting else Lifted(command=command)
-        name = unique(name_of(lifted.command), line.when, self.tasks)
+        name = unique(name_of(lifted.command), line.when, self.tasks, lifted.command)
         user = line.user or self.source.user
         settings, remarks = self._settings(line, when, lifted, user)
         settings["command"], settings["schedule"] = lifted.command, when.text
@@ -228,7 +228,7 @@ class _Importing:
 
     def _mail(self) -> dict[str, object]:
         """Cron mails whatever a command writes; here a failure is what a mail is worth."""
-        addresses = [each for each in re.split(r"[,\s]+", self.variables.get("MAILTO", "")) if each]
+        addresses = [text for each in self.variables.get("MAILTO", "").split(",") if (text := each.strip())]
         if not addresses or "notify" not in self.source.supported:
             return {}
         mail: object = addresses[0] if len(addresses) == 1 else addresses

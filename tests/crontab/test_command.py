@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import jobrunner as jobrunner_package
-from tests.cli.desk import Desk
+from jobrunner.cli import main
+from tests.cli.desk import Desk, Terminal
 from tests.crontab.imports import CRONTABS, FOLDER
 from tests.live import clean_environment
 
@@ -154,17 +155,9 @@ def test_a_mistake_has_its_exit_code_and_its_help(desk: Desk, file: str, code: i
     assert said in answer.err
 
 
-def test_a_terminal_on_stdin_is_told_what_to_type(desk: Desk) -> None:
-    class Keyboard:
-        def isatty(self) -> bool:
-            return True
-
-    before, sys.stdin = sys.stdin, Keyboard()  # type: ignore[assignment]
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("tests.cli.desk._stdin", lambda _text: pytest.MonkeyPatch.context())
-            answer = desk("import-crontab")
-    finally:
-        sys.stdin = before
-    assert answer.code == 2
-    assert "crontab -l | jobrunner import-crontab -" in answer.err
+def test_a_terminal_on_stdin_is_told_what_to_type(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal())
+    assert main(["import-crontab"]) == 2
+    assert "crontab -l | jobrunner import-crontab -" in capsys.readouterr().err

@@ -129,7 +129,7 @@ def test_a_line_of_a_carriage_return_is_blank() -> None:
 )
 def test_fields_are_read_as_cron_reads_them(text: str, minutes: set[int], weekdays: set[int]) -> None:
     sets = read_fields(text.split())
-    assert (sets.minutes, sets.weekdays) == (minutes, weekdays)
+    assert (set(sets.minutes), set(sets.weekdays)) == (minutes, weekdays)
 
 
 @pytest.mark.parametrize("word", ["5/15", "60", "50-70", "*/0", "~", "x", "", "1,", "0-", "jan"])
