@@ -68,7 +68,7 @@ def import_crontab_command(
     source = Source(
         text=text,
         user=user or known.user or user_name(os.geteuid()),
-        home_of=_home_of,
+        home_of=lambda name: _home_of(name) or _own_home(session, name),
         dialect=Dialect(dialect),
         system=known.system,
         lifting=lifting,
@@ -136,6 +136,11 @@ def _home_of(user: str) -> str | None:
         return None
 
 
+def _own_home(session: Session, user: str) -> str | None:
+    """HOME, for somebody who is in no list of users: in a container, say."""
+    return session.environ.get("HOME") if user == user_name(os.geteuid()) else None
+
+
 def _supported() -> frozenset[str]:
     from jobrunner.config.notyet import NOT_YET
 
@@ -160,7 +165,9 @@ def _answer(session: Session, imported: Imported, remarks: Sequence[str], output
         session.screen().json(document if output is not None else {**document, "yaml": text})
     else:
         if output is None:
-            session.screen().stream.write(text)
+            screen = session.screen()
+            screen.stream.write(text)
+            screen.stream.flush()  # before the report, where both go to one file
         _talk(imported, comparisons, remarks)
     if refused:
         raise ConfigError(refused)

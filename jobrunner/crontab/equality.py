@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ..durations import MINUTE, Micros, from_micros
@@ -82,7 +83,7 @@ def compare(
     """Compares the year after the minute of `after`. `sets` None: cron never starts it."""
     first = after // MINUTE + 1
     last = first + YEAR // MINUTE
-    stretches = list(stretches_of(zone, first, last))
+    stretches = stretches_of(zone, first, last)
     changes = tuple(each.start for each in stretches[1:])
     cron = Counter(starts(sets, stretches)) if sets is not None else Counter[int]()
     total, differences = _compared(cron, schedules, changes, first, last)
@@ -101,8 +102,13 @@ def compare(
 # ---- cron ------------------------------------------------------------------------------------------------
 
 
-def stretches_of(zone: tzinfo, first: int, last: int) -> Iterator[Stretch]:
+@lru_cache(maxsize=64)
+def stretches_of(zone: tzinfo, first: int, last: int) -> tuple[Stretch, ...]:
     """The minutes in [first, last) cut at the changes of the zone's clocks."""
+    return tuple(_stretches(zone, first, last))
+
+
+def _stretches(zone: tzinfo, first: int, last: int) -> Iterator[Stretch]:
     start, offset = first, _offset(zone, first)
     for minute in range(first + _LOOK, last, _LOOK):
         if _offset(zone, minute) != offset:

@@ -24,6 +24,7 @@ CRONS_WAYS: Final[Mapping[str, object]] = {
 PATHS: Final = {Dialect.DEBIAN: "/usr/bin:/bin", Dialect.CRONIE: "/usr/bin:/bin:/usr/sbin:/sbin"}
 SLOTS: Final = 8  # of the pool `commands`, when nobody says otherwise
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_ADDRESS: Final = re.compile(r"[^\s@<>\"']+(?:@[^\s@<>\"']+)?")
 _UNSPEAKABLE: Final = re.compile(r"[\0\ud800-\udfff]")
 
 
@@ -228,7 +229,8 @@ class _Importing:
 
     def _mail(self) -> dict[str, object]:
         """Cron mails whatever a command writes; here a failure is what a mail is worth."""
-        addresses = [text for each in self.variables.get("MAILTO", "").split(",") if (text := each.strip())]
+        given = (each.strip() for each in self.variables.get("MAILTO", "").split(","))
+        addresses = [each for each in given if _ADDRESS.fullmatch(each)]
         if not addresses or "notify" not in self.source.supported:
             return {}
         mail: object = addresses[0] if len(addresses) == 1 else addresses

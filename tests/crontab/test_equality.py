@@ -37,7 +37,7 @@ def started(expression: str, day: str, zone: str = NEW_YORK) -> list[str]:
     """When Debian's cron starts a command between 01:00 and 04:00 of a day."""
     info = ZoneInfo(zone)
     first, last = minute(f"{day}T00:59", info), minute(f"{day}T04:00", info)
-    stretches = list(stretches_of(info, first, last))
+    stretches = stretches_of(info, first, last)
     found = starts(read_fields(expression.split()), stretches)
     return [f"{moment_of(each, info):%H:%M %Z}" for each in found]
 
