@@ -15,8 +15,9 @@ _SUBJECT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{1,19}", re.ASCII)
 _DURATION: Final = re.compile(r"[0-9.]+[smhd]?")
 _SEPARATORS: Final = ("&&", "||", ";", ";;", "(", ")", "&")
 _PASSING: Final = re.compile(
-    r"test|\[\[?|cd|\.|source|sleep|export|set|umask|mkdir|true|date|echo|if|then|command"
+    r"test|\[\[?|cd|\.|source|sleep|export|set|umask|mkdir|true|date|echo|exit|fi|done|\}|flock"
 )
+_KEYWORDS: Final = ("if", "then", "else", "do", "while", "{", "!", "command")
 _WRAPPER: Final = re.compile(
     r"nice|ionice|timeout|flock|chronic|cronic|sudo|env|nohup|time|exec|setsid|stdbuf|su|runuser|setlock|lckdo"
     r"|eatmydata|chrt|systemd-cat"
@@ -100,7 +101,7 @@ def _of_part(words: list[str]) -> tuple[str, bool]:
 def _bare(words: list[str]) -> list[str]:
     """The words behind assignments and wrappers such as `nice -n 10`."""
     while words:
-        if _ASSIGNMENT.fullmatch(words[0]):
+        if _ASSIGNMENT.fullmatch(words[0]) or words[0] in _KEYWORDS:
             words = words[1:]
         elif _WRAPPER.fullmatch(words[0].rpartition("/")[2]):
             rest = _behind_options(words)

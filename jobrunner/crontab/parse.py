@@ -139,8 +139,9 @@ def _odd_value(value: str) -> Iterator[str]:
 
 
 def _task(number: int, text: str, dialect: Dialect, system: bool) -> Line:
-    nickname = _NICKNAME.match(text)
-    found = nickname or _FIVE.match(text)
+    unlogged = dialect is Dialect.CRONIE and text.lstrip(" \t").startswith("-")
+    row = text.lstrip(" \t")[1:] if unlogged else text  # cronie: `-` keeps the line out of its log
+    found = _NICKNAME.match(row) or _FIVE.match(row)
     if found is None:
         why = "cron refuses this line: it is neither a variable nor five fields and a command"
         return Line(number=number, text=text, kind=Kind.REFUSED, refusal=why)

@@ -54,6 +54,11 @@ def test_blanks_before_a_command_and_tabs_between_fields_mean_nothing() -> None:
     assert (line.when, line.command) == ("5 4 * * sun", "echo  x")
 
 
+def test_a_dash_of_cronie_says_nothing_of_the_time() -> None:
+    assert line_of("-*/5 * * * * x", Dialect.CRONIE).when == "*/5 * * * *"
+    assert line_of("-*/5 * * * * x").refusal == "bad minute"
+
+
 def test_the_user_stands_in_sixth_place_of_a_system_crontab() -> None:
     line = line_of("@daily  www-data\tphp x", system=True)
     assert (line.user, line.command) == ("www-data", "php x")

@@ -40,6 +40,8 @@ def task_of(text: str, **options: object) -> ImportedTask:
         ("sleep 30 && node /opt/monitor/server.js &", "server"),
         ("sudo -u ana /opt/x.py", "x"),
         ("echo hello", "echo-hello"),
+        ("if [ -x /usr/bin/foo ]; then /usr/bin/foo; fi", "foo"),
+        ('cd "$HOME" && ( flock -n 9 || exit 1; ./ingest ) 9>/tmp/l', "ingest"),
         ("((((", "command"),
     ],
 )
