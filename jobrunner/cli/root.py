@@ -42,6 +42,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Door]]] = {
     "Files": {
         "check": Door("files", "Say everything that is wrong with a jobs.yaml."),
         "init": Door("files", "Write a first jobs.yaml."),
+        "import-crontab": Door("import_crontab", "Turn a crontab into a jobs.yaml."),
         "schema": Door("files", "Print the JSON Schema of jobs.yaml, for editors."),
         "completion": Door("completion", "Print the completion script of a shell."),
     },
@@ -60,7 +61,7 @@ class Root(click.Group):
         if door is None:
             return None
         module = import_module(f".{door.module}", __package__)
-        found: click.Command = getattr(module, f"{cmd_name}_command")
+        found: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         return found
 
     def resolve_command(
@@ -78,7 +79,7 @@ class Root(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         for title, doors in SECTIONS.items():
             with formatter.section(title):
-                formatter.write_dl([(name.ljust(10), door.words) for name, door in doors.items()])
+                formatter.write_dl([(name.ljust(14), door.words) for name, door in doors.items()])
 
 
 def _help_on_nothing(ctx: click.Context) -> None:

@@ -1,0 +1,311 @@
+"""Lines of a crontab become tasks of a jobs.yaml, with cron's ways kept and every line accounted for."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from ..schedule import Schedule, ScheduleError
+from .lift import Lifted, left_wrappers, lift
+from .names import name_of, unique
+from .parse import REBOOT, Dialect, Kind, Line, read_crontab
+from .when import When, schedule_of
+
+CRONS_WAYS: Final[Mapping[str, object]] = {
+    "overlap": "allow",
+    "catch_up": "none",
+    "leftovers": "keep",
+    "on_interrupt": "fail",
+}
+PATHS: Final = {Dialect.DEBIAN: "/usr/bin:/bin", Dialect.CRONIE: "/usr/bin:/bin:/usr/sbin:/sbin"}
+SLOTS: Final = 8  # of the pool `commands`, when nobody says otherwise
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_ADDRESS: Final = re.compile(r"[^\s@<>\"']+(?:@[^\s@<>\"']+)?")
+_UNSPEAKABLE: Final = re.compile(r"[\0\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What is imported, and where to: the folder of a user is asked of `home_of`, None for an unknown one."""
+
+    text: str
+    user: str
+    home_of: Callable[[str], str | None]
+    dialect: Dialect = Dialect.DEBIAN
+    system: bool = False
+    lifting: bool = False
+    supported: Collection[str] = ()
+    """Which of the keys `user`, `nice` and `notify` this version has."""
+    may_switch: bool = False
+    """Whether runs of other users are possible: the service runs as root."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What became of a line."""
+
+    line: int
+    text: str
+    task: str | None = None
+    notes: tuple[str, ...] = ()
+    is_comment: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedTask:
+    """A task as it is to be written, and what cron made of its line."""
+
+    name: str
+    line: Line
+    when: When
+    comments: tuple[str, ...]
+    """Lines of the crontab above it, and remarks of the import."""
+    settings: Mapping[str, object]
+    env: Mapping[str, str]
+    """Everything that cron sets for it."""
+    zone: str | None = None
+    """Of its schedule; None: the machine's."""
+    lock_file: str | None = None
+
+    @property
+    def is_enabled(self) -> bool:
+        return self.settings.get("enabled") is not False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """A whole crontab, translated."""
+
+    header: tuple[str, ...]
+    tasks: tuple[ImportedTask, ...]
+    trailer: tuple[str, ...]
+    reports: tuple[Report, ...]
+
+
+def translate(source: Source) -> Imported:
+    """The tasks of a crontab. Never raises: what cannot be a task is reported, and kept as a comment."""
+    lines = read_crontab(source.text, dialect=source.dialect, system=source.system)
+    importing = _Importing(source)
+    for line in lines:
+        importing.take(line)
+    return importing.finished()
+
+
+@dataclass(slots=True)
+class _Importing:
+    """Goes through the lines, since a variable holds for the lines below it."""
+
+    source: Source
+    variables: dict[str, str] = field(default_factory=dict)
+    header: tuple[str, ...] | None = None
+    comments: list[str] = field(default_factory=list)
+    tasks: dict[str, ImportedTask] = field(default_factory=dict)
+    reports: list[Report] = field(default_factory=list)
+
+    def take(self, line: Line) -> None:
+        if _UNSPEAKABLE.search(line.text):
+            why = "it holds a NUL or half a character, which no file of tasks can"
+            line = replace(line, kind=Kind.REFUSED, refusal=why)
+        match line.kind:
+            case Kind.BLANK:
+                self._blank()
+            case Kind.COMMENT:
+                self.comments.append(line.text.strip(" \t"))
+                self.reports.append(Report(line=line.number, text=line.text, is_comment=True))
+            case Kind.VARIABLE:
+                self._variable(line)
+            case Kind.TASK:
+                self._task(line)
+            case Kind.REFUSED:
+                self._leave_out(line, line.refusal)
+
+    def finished(self) -> Imported:
+        tasks = _with_locks(list(self.tasks.values()))
+        return Imported(
+            header=self.header or (),
+            tasks=tuple(tasks),
+            trailer=tuple(self.comments),
+            reports=tuple(self.reports),
+        )
+
+    def _blank(self) -> None:
+        """The comments before the first blank line speak of the whole file."""
+        if self.header is None and not self.tasks and self.comments:
+            self.header = tuple(self.comments)
+            self.comments.clear()
+        elif self.comments and self.comments[-1]:
+            self.comments.append("")
+
+    def _leave_out(self, line: Line, why: str) -> None:
+        self.comments += [f"# not imported, line {line.number}: {why}", f"#     {line.text.strip()}"]
+        self._report(line, None, [*line.notes, f"not imported: {why}"])
+
+    def _report(self, line: Line, task: str | None, notes: Sequence[str]) -> None:
+        self.reports.append(Report(line=line.number, text=line.text, task=task, notes=tuple(notes)))
+
+    # ---- variables
+
+    def _variable(self, line: Line) -> None:
+        notes = [*line.notes, *self._remarks(line)]
+        if line.name == "CRON_TZ" and self.source.dialect is Dialect.CRONIE and _is_zone(line.value):
+            notes.append("the zone of the schedules below")
+        elif not _NAME.fullmatch(line.name):
+            notes.append("left out: no shell can name such a variable, and jobs.yaml takes none")
+            self._report(line, None, notes)
+            return
+        self.variables[line.name] = line.value
+        self._report(line, None, notes)
+
+    def _remarks(self, line: Line) -> list[str]:
+        name, value = line.name, line.value
+        if name == "MAILTO":
+            return [_mail_remark(value, "notify" in self.source.supported)]
+        if name == "CRON_TZ" and self.source.dialect is Dialect.DEBIAN:
+            why = "Debian's cron only hands CRON_TZ to the commands: the times stay in the machine's zone"
+            return [f"{why}; if {value} was meant, import with --dialect cronie"]
+        if name == "CRON_TZ" and not _is_zone(value):
+            return [f"the zone {value!r} is not known here: the times below are read in the machine's zone"]
+        if name == "LOGNAME":
+            return ["cron does not let LOGNAME be changed: left as it is"]
+        if name in ("RANDOM_DELAY", "MAILFROM", "CONTENT_TYPE"):
+            return [f"{name} means something to cron only; the commands still see it"]
+        return []
+
+    # ---- tasks
+
+    def _task(self, line: Line) -> None:
+        when = schedule_of(line)
+        if when.problem:
+            self._leave_out(line, when.problem)
+            return
+        command = _trimmed(line.command)
+        lifted = lift(command, self.source.supported) if self.source.lifting else Lifted(command=command)
+        name = unique(name_of(lifted.command), line.when, self.tasks, lifted.command)
+        user = line.user or self.source.user
+        settings, remarks = self._settings(line, when, lifted, user)
+        settings["command"], settings["schedule"] = lifted.command, when.text
+        comments = [*self.comments, *(f"# note: {remark}" for remark in remarks)]
+        self.tasks[name] = ImportedTask(
+            name=name,
+            line=line,
+            when=when,
+            comments=tuple(comments),
+            settings=settings,
+            env=self._environment(user),
+            zone=str(settings["timezone"]) if "timezone" in settings else None,
+            lock_file=lifted.lock_file,
+        )
+        self.comments.clear()
+        self._report(line, name, [*line.notes, *remarks, *lifted.notes, *self._advice(line, lifted)])
+
+    def _settings(
+        self, line: Line, when: When, lifted: Lifted, user: str
+    ) -> tuple[dict[str, object], list[str]]:
+        """The keys of a task, and what a reader of the file has to know of them."""
+        settings: dict[str, object] = {"command": "", "schedule": "", **self._zone(), **lifted.keys}
+        remarks = list(when.notes)
+        if line.stdin is not None:
+            settings["stdin"] = line.stdin
+        settings |= self._shell() | self._mail()
+        if user != self.source.user:
+            keys, remark = self._other_user(user)
+            settings |= keys
+            remarks += [remark] if remark else []
+        if not when.runs:
+            settings["enabled"] = False
+        return settings, remarks
+
+    def _zone(self) -> dict[str, object]:
+        zone = self.variables.get("CRON_TZ", "")
+        return {"timezone": zone} if self.source.dialect is Dialect.CRONIE and _is_zone(zone) else {}
+
+    def _shell(self) -> dict[str, object]:
+        shell = self.variables.get("SHELL", "")
+        return {"shell": shlex.quote(shell)} if shell.strip() and shell != "/bin/sh" else {}
+
+    def _mail(self) -> dict[str, object]:
+        """Cron mails whatever a command writes; here a failure is what a mail is worth."""
+        given = (each.strip() for each in self.variables.get("MAILTO", "").split(","))
+        addresses = [each for each in given if _ADDRESS.fullmatch(each)]
+        if not addresses or "notify" not in self.source.supported:
+            return {}
+        mail: object = addresses[0] if len(addresses) == 1 else addresses
+        return {"notify": {"on": ["failure", "recovery"], "mail": mail}}
+
+    def _other_user(self, user: str) -> tuple[dict[str, object], str]:
+        """`user`, when this machine knows it and may become it; else a task that waits for a decision."""
+        if self.source.home_of(user) is None:
+            return {"enabled": False}, f"cron runs this as {user}, whom this machine does not know: disabled"
+        if "user" not in self.source.supported:
+            why = "running as another user is not supported yet"
+            return {"enabled": False}, f"cron runs this as {user}; {why}: disabled"
+        if not self.source.may_switch:
+            return {"enabled": False}, f"cron runs this as {user}; that takes a service run as root: disabled"
+        return {"user": user}, ""
+
+    def _environment(self, user: str) -> dict[str, str]:
+        """What cron sets: its own variables, those of the lines above, and LOGNAME last."""
+        home = self.source.home_of(user) or ("/root" if user == "root" else f"/home/{user}")
+        own = {"PATH": PATHS[self.source.dialect], "HOME": home, "SHELL": "/bin/sh"}
+        names = {"LOGNAME": user, "USER": user}
+        if self.source.dialect is Dialect.DEBIAN:
+            names.pop("USER")
+        return {**own, **self.variables, **names}
+
+    def _advice(self, line: Line, lifted: Lifted) -> list[str]:
+        advice: list[str] = []
+        if line.when == REBOOT:
+            advice.append("once per boot of the machine, as in cron; not at every start of the service")
+        if "run-parts" in lifted.command:
+            advice.append("one task for the whole folder: a script of its own makes a better history")
+        wrappers = left_wrappers(lifted.command)
+        if wrappers and self.source.lifting:
+            advice.append(f"'{wrappers[0]}' stays in the command: no key says the same")
+        if not self.source.lifting and lift(line.command, self.source.supported).command != line.command:
+            advice.append("--lift turns the wrapper before the command into keys")
+        return advice
+
+
+def _mail_remark(value: str, notifies: bool) -> str:
+    if not value:
+        return "cron mails nothing from here on; jobrunner logs has the output"
+    if notifies:
+        return f"becomes notify: mail to {value} on failure and recovery; cron mails whatever is written"
+    return f"nothing is mailed to {value}: notifications are not supported yet; jobrunner logs has the output"
+
+
+def _is_zone(name: str) -> bool:
+    if not name:
+        return False
+    try:
+        return bool(Schedule.parse("daily", name).timezone)
+    except ScheduleError:
+        return False
+
+
+def _trimmed(command: str) -> str:
+    """Without blanks at its ends; an escaped one stays."""
+    shorter = command.strip(" \t")
+    return f"{shorter} " if shorter.endswith("\\") and command.rstrip("\t").endswith(" ") else shorter
+
+
+def _with_locks(tasks: list[ImportedTask]) -> list[ImportedTask]:
+    """A lock file that one task names is its overlap; one that several name is a lock."""
+    users = Counter(task.lock_file for task in tasks if task.lock_file)
+    taken: dict[str, str] = {}
+    return [_locked(task, users, taken) if task.lock_file else task for task in tasks]
+
+
+def _locked(task: ImportedTask, users: Mapping[str, int], taken: dict[str, str]) -> ImportedTask:
+    file = task.lock_file or ""
+    if users[file] == 1:
+        return replace(task, settings={**task.settings, "overlap": "skip"})
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", re.sub(r"\.(?:lock|lck|pid)$", "", file.rpartition("/")[2])).strip(
+        "-"
+    )
+    name = taken.setdefault(file, unique(stem[:60] or "shared", "", taken.values()))
+    return replace(task, settings={**task.settings, "lock": {"name": name, "on_busy": "skip"}})
