@@ -61,7 +61,9 @@ def _value(plan: Plan, task: Task, key: str) -> object:
         zones = list(dict.fromkeys(rule.timezone for rule in task.schedules))
         return zones[0] if len(zones) == 1 else zones or plan.timezone
     value = getattr(task, _RENAMED.get(key, key))
-    if key in ("retries", "lock", "output") and value is not None:
+    if key == "umask" and value is not None:
+        return f"{value:03o}"
+    if key in ("retries", "lock", "output", "limits") and value is not None:
         return {name: to_plain(getattr(value, name)) for name in value.__dataclass_fields__}
     return to_plain(value)
 

@@ -102,20 +102,27 @@ def _all_of(descriptor: int) -> bytes:
 def intruders(descriptor: int, path: str, name: str) -> Iterator[tuple[str, str]]:
     """What lets other users change an open file: itself, or a folder above it that is not sticky.
 
-    What is written in the file is run, so whoever can write it can run anything.
+    What is written in the file is run, so whoever can write it can run anything. Where nothing can be
+    written, modes say nothing: a ConfigMap of Kubernetes is a folder of mode 0777, mounted read-only.
     """
     status = os.fstat(descriptor)
-    if status.st_mode & stat.S_IWOTH or _written_by_group(status):
+    may_write = status.st_mode & stat.S_IWOTH or _written_by_group(status)
+    if may_write and not _is_read_only(descriptor):
         yield f"{name} can be written by other users", f"chmod go-w {name}"
     given, real = Path(os.path.abspath(path)), Path(os.readlink(f"/proc/self/fd/{descriptor}"))
     for folder in dict.fromkeys([*given.parents, *real.parents]):
         above = folder.stat()
         if above.st_mode & stat.S_ISVTX:
             continue
-        if above.st_mode & stat.S_IWOTH or (
-            folder in (given.parent, real.parent) and _written_by_group(above)
-        ):
+        near = folder in (given.parent, real.parent)
+        may_write = above.st_mode & stat.S_IWOTH or (near and _written_by_group(above))
+        if may_write and not _is_read_only(folder):
             yield f"{name} lies below {folder}, which other users can write", f"chmod go-w {folder}"
+
+
+def _is_read_only(place: int | Path) -> bool:
+    """Whether it lies on a file system that is mounted read-only."""
+    return bool(os.statvfs(place).f_flag & os.ST_RDONLY)
 
 
 def _written_by_group(status: os.stat_result) -> bool:
