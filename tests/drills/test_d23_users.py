@@ -23,7 +23,8 @@ from jobrunner.execution.launch import failure_in, launch_of, words_of
 from jobrunner.execution.launcher import FAILED
 from jobrunner.plan import Limits
 from tests.builders import a_task
-from tests.integration.commands.slots import Slots, a_call, survivors
+from tests.integration.commands.slots import Slots, a_call, marked_with, survivors
+from tests.live import Project
 
 pytestmark = pytest.mark.drill
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can switch users")
@@ -140,6 +141,20 @@ def test_processes_of_another_user_are_ended_too(slots: Slots) -> None:
     ]
     assert [ended.outcome for ended in slots.run_all(calls)] == ["timeout", "ok"]
     assert survivors(*calls) == []
+
+
+@as_root
+def test_what_a_dead_supervisor_left_of_another_user_is_ended(project: Project) -> None:
+    task = f"{{command: sleep 600, user: {a_user().pw_name}, cwd: /, on_interrupt: fail}}"
+    project.write(f"tasks:\n  long: {task}\n")
+    first = project.start("--log-level", "debug")
+    run = project.jobrunner("enqueue", "long").stdout.strip()
+    first.wait_for("started", run=run)
+    first.kill()
+    assert marked_with({run}) != []
+    project.start()
+    assert marked_with({run}) == []
+    assert project.answer("show", run)["state"] == "failed"
 
 
 # ---- what could not be started ---------------------------------------------------------------------------
