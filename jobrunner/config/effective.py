@@ -63,7 +63,9 @@ def _value(plan: Plan, task: Task, key: str) -> object:
     value = getattr(task, _RENAMED.get(key, key))
     if key == "umask" and value is not None:
         return f"{value:03o}"
-    if key in ("retries", "lock", "output", "limits") and value is not None:
+    if key == "limits":
+        return to_plain(value) or None  # what is not limited is not worth a word
+    if key in ("retries", "lock", "output") and value is not None:
         return {name: to_plain(getattr(value, name)) for name in value.__dataclass_fields__}
     return to_plain(value)
 
