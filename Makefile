@@ -41,7 +41,7 @@ tests: $(VENV)/dev.stamp
 	$(PYTEST) -n $(WORKERS) --dist worksteal
 
 drills: $(VENV)/dev.stamp
-	JOBRUNNER_DRILLS=full $(PYTEST) -m drill -s
+	JOBRUNNER_DRILLS=full $(PYTEST) -m drill -s --durations=0 -o faulthandler_timeout=4000
 
 bench: $(VENV)/dev.stamp
 	@set -e; for script in benchmarks/*.py; do \

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # as type checkers know it; importing `typing` would cost more than all of this
 if TYPE_CHECKING:
     from .context import CancelRun, CurrentRun, RetryRun, current_run
     from .schedule import Schedule, ScheduleError

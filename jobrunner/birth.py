@@ -103,3 +103,11 @@ def callback(entry: Entry, *, cause: Cause, born: Micros, now: Micros) -> NewRun
         due_at=now,
         cause=json.dumps(to_plain(cause)),
     )
+
+
+def callbacks(
+    entries: Mapping[str, Entry], names: tuple[str, ...], cause: Cause, born: Micros, now: Micros
+) -> tuple[NewRun, ...]:
+    """The runs that a final run, born at `born`, enqueues; names that nobody knows are left out."""
+    known = [entries[name] for name in names if name in entries]
+    return tuple(callback(entry, cause=cause, born=born, now=now) for entry in known)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +24,8 @@ _KEYWORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The help line that suggests the nearest of the known names; "" when none is near."""
+    import difflib  # only mistakes need it
+
     found = difflib.get_close_matches(name, list(known), n=3)
     return f"did you mean {' or '.join(repr(each) for each in found)}?" if found else ""
 

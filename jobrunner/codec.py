@@ -24,10 +24,12 @@ from decimal import Decimal, InvalidOperation
 from enum import Enum, Flag
 from functools import partial
 from types import FunctionType, ModuleType, NoneType
-from typing import Final, NamedTuple, NoReturn, cast
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, cast
 
 from .errors import PayloadError
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 __all__ = ["LIMIT", "NO_ARGUMENTS", "decode", "decode_arguments", "encode", "encode_arguments"]
 
@@ -183,7 +185,7 @@ def _ready_set(tag: str, value: object, place: Place, depth: int) -> object:
 def _ready_datetime(value: object, _place: Place, _depth: int) -> object:
     moment = cast(datetime, value)
     zone = moment.tzinfo
-    if type(zone) is ZoneInfo and zone.key:
+    if zone is not None and type(zone) is _zone_type() and zone.key:
         return {"$datetime": [moment.replace(tzinfo=None).isoformat(), zone.key, moment.fold]}
     return {"$datetime": moment.isoformat()}
 
@@ -350,13 +352,19 @@ def _read_dict(content: object) -> object:
     return dict(cast("list[tuple[object, object]]", _items(content)))
 
 
+def _zone_type() -> type[ZoneInfo]:
+    from zoneinfo import ZoneInfo  # it looks at the build of Python at once: few payloads need it
+
+    return ZoneInfo
+
+
 def _read_datetime(content: object) -> object:
     if type(content) is str:
         return datetime.fromisoformat(content)
     wall, zone, fold = cast("tuple[str, str, int]", _items(content))
     try:
-        return datetime.fromisoformat(wall).replace(tzinfo=ZoneInfo(zone), fold=fold)
-    except (ZoneInfoNotFoundError, OSError) as error:
+        return datetime.fromisoformat(wall).replace(tzinfo=_zone_type()(zone), fold=fold)
+    except (KeyError, OSError) as error:  # ZoneInfoNotFoundError is a KeyError
         raise ValueError(f"zone {zone!r} is not known here") from error
 
 

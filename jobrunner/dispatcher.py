@@ -9,7 +9,6 @@ batches under load and keeps a single run fast when idle.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from . import birth, lifecycle
 from .catalogue import Entry, entry_of
 from .durations import SECOND, Micros
 from .errors import OwnerLost
-from .events import AttemptEnded, Emit, Late, RunBegan, StorageBack, StorageTrouble
+from .events import AttemptEnded, Emit, Late, RunBegan, RunRefused, StorageBack, StorageTrouble
 from .execution import Call, Executor
 from .loop import EventLoop, LoopTimer
 from .model import (
@@ -27,14 +26,11 @@ from .model import (
     Ended,
     Ending,
     NewRun,
-    Options,
-    Policy,
     Reason,
     Settle,
     Started,
     State,
 )
-from .plain import from_plain
 from .plan import Plan, Task
 from .service import Service
 from .storage import Exchange, ExchangeRequest, Rules, Storage, TaskRule
@@ -121,7 +117,7 @@ class Dispatcher:
         self._paused = False
         self._trouble_since: Micros | None = None
         self._unsure = False  # an exchange ended without an answer: rows may be running that we do not know
-        self._dry = False  # the last exchange found nothing to claim
+        self._dry = False  # the last exchange asked for work and found none
         self.interrupted = 0
         self.adopt_plan(plan)
 
@@ -157,6 +153,12 @@ class Dispatcher:
     def is_settled(self) -> bool:
         """Whether everything that ended has been written."""
         return not self._pending and self._in_flight is None
+
+    @property
+    def unwritten(self) -> int:
+        """Runs whose end is not in the storage."""
+        sent = len(self._in_flight.settled) if self._in_flight else 0
+        return len(self._going) + len(self._pending.settled) + sent
 
     @property
     def is_idle(self) -> bool:
@@ -207,8 +209,10 @@ class Dispatcher:
         self._asked = False
         self._in_flight, self._pending = self._cut()
         request = self._request(self._in_flight)
-        work = self._adopting if self._unsure else self._storage.exchange
-        self._service.ask(lambda: work(request), self._answered, self._failed)
+        if self._unsure:
+            self._service.ask(lambda: self._look_back(request), self._looked_back, self._failed)
+        else:
+            self._service.ask(lambda: self._storage.exchange(request), self._answered, self._failed)
 
     def _cut(self) -> tuple[Pending, Pending]:
         """What goes now, and what waits for the next turn."""
@@ -217,24 +221,27 @@ class Dispatcher:
         return now, rest
 
     def _request(self, pending: Pending) -> ExchangeRequest:
-        want = {name: room for name, each in self._executors.items() if (room := each.room()) > 0}
         return ExchangeRequest(
             owner=self._owner,
             now=self._loop.now(),
             settled=pending.settled,
             started=list(pending.started.values()),
-            want=want if self._claiming else {},
+            want=self._want(),
             rules=self._rules,
             control_version=self._control_version,
         )
 
+    def _want(self) -> dict[str, int]:
+        if self._unsure or not self._claiming:
+            return {}  # what an unanswered exchange may have claimed takes the room first
+        return {name: room for name, each in self._executors.items() if (room := each.room()) > 0}
+
     def _answered(self, answer: Exchange) -> None:
-        sent, self._in_flight = self._in_flight, None
-        known = self._over() if self._unsure else frozenset()
+        self._in_flight = None
         self._recovered()
         for late in answer.refused:
             self._emit(Late(late.id))
-        self._start([each for each in answer.claimed if (each.seq, each.claim_no) not in known])
+        self._start(answer.claimed)
         self._cancel(answer.cancels)
         moved = answer.control_version != self._control_version
         self._control_version = answer.control_version
@@ -242,7 +249,7 @@ class Dispatcher:
             self._on_control()
         self._dry = not answer.claimed and not moved and not answer.more
         self._set_due_timer(answer)
-        busy = bool(answer.claimed) or answer.more or bool(sent and len(sent.settled) >= MOST_PER_TURN)
+        busy = bool(answer.claimed) or answer.more
         if moved or self._pending or (busy and self._claiming and self._has_room()):
             self._asked = True
         if self._asked:
@@ -270,7 +277,7 @@ class Dispatcher:
         sent, self._in_flight = self._in_flight, None
         if sent is not None:
             self._take_back(sent)
-        self._unsure = True
+        self._unsure, self._dry = True, False
         self._trouble_since = self._trouble_since or self._loop.monotonic()
         self._pause = min(LONGEST_PAUSE, self._pause * 2 or FIRST_PAUSE)
         self._paused = True
@@ -293,21 +300,32 @@ class Dispatcher:
             self._emit(StorageBack(self._loop.monotonic() - self._trouble_since))
         self._trouble_since, self._pause = None, 0
 
-    def _adopting(self, request: ExchangeRequest) -> Exchange:
-        """An exchange that also gives what an unanswered one may have claimed; on the service's thread.
+    def _look_back(self, request: ExchangeRequest) -> tuple[Exchange, list[Claim]]:
+        """An exchange that claims nothing, then all that is running under this owner; on the service."""
+        return self._storage.exchange(request), self._storage.claimed_by(self._owner)
 
-        The rows are read before the exchange, so that its own claims are not among them twice.
-        """
-        mine = self._storage.claimed_by(self._owner)
-        answer = self._storage.exchange(request)
-        settled = {(settle.seq, settle.claim_no) for settle in request.settled}
-        lost = [claim for claim in mine if (claim.seq, claim.claim_no) not in settled]
-        return answer._replace(claimed=[*lost, *answer.claimed])
+    def _looked_back(self, found: tuple[Exchange, list[Claim]]) -> None:
+        """Adopt what an unanswered exchange has claimed: running, and neither going here nor ended here."""
+        answer, mine = found
+        known = {*self._going, *((settle.seq, settle.claim_no) for settle in self._pending.settled)}
+        lost = [claim for claim in mine if (claim.seq, claim.claim_no) not in known]
+        # A settle that queued its run again, which was then claimed anew, all in one unanswered exchange.
+        again = {claim.seq for claim in lost}
+        answer = answer._replace(refused=[each for each in answer.refused if each.seq not in again])
+        self._adopt(lost)
+        self._asked = True  # this turn has claimed nothing
+        self._answered(answer)
 
-    def _over(self) -> frozenset[tuple[int, int]]:
-        """The claims that an adopting exchange must not start: still going, or ended and not yet written."""
-        ended = ((settle.seq, settle.claim_no) for settle in self._pending.settled)
-        return frozenset({*self._going, *ended})
+    def _adopt(self, lost: list[Claim]) -> None:
+        """Start these. Whether one was claimed with its lock or to be refused is not known: it goes back."""
+        plain = []
+        for claim in lost:
+            task = self._plan.tasks.get(claim.task)
+            if task is not None and task.lock is not None:
+                self._put_back(claim, task)
+            else:
+                plain.append(claim)
+        self._start(plain)
 
     # --- claims -------------------------------------------------------------------------------------
 
@@ -321,18 +339,38 @@ class Dispatcher:
     def _admit(self, claim: Claim, batches: dict[str, list[Call]]) -> None:
         task = self._plan.tasks.get(claim.task)
         if claim.refused is not None:
-            self._pending.settled.append(self._refuse(claim, task))
-        elif task is None or task.pool not in self._executors:
-            back = Ended(Ending.RECALLED, ended_at=self._loop.now())
-            self._pending.settled.append(self._settle(claim, task, back))
+            self._refuse(claim, task)
+        elif task is None or not self._claiming or task.pool not in self._executors:
+            self._put_back(claim, task)
         else:
             claim = claim if claim.pool == task.pool else claim._replace(pool=task.pool)
+            self._take(claim, task, batches)
+
+    def _take(self, claim: Claim, task: Task, batches: dict[str, list[Call]]) -> None:
+        try:
             call = self._call(claim, task)
-            self._going[claim.seq, claim.claim_no] = Going(claim, call)
-            batches.setdefault(task.pool, []).append(call)
+        except ValueError as error:
+            self._quarantine(claim, task, str(error))
+            return
+        self._going[claim.seq, claim.claim_no] = Going(claim, call)
+        batches.setdefault(task.pool, []).append(call)
+
+    def _put_back(self, claim: Claim, task: Task | None) -> None:
+        """It was claimed, and is not started here: it waits again as if nothing had been."""
+        back = Ended(Ending.RECALLED, ended_at=self._loop.now())
+        self._pending.settled.append(self._settle(claim, task, back))
+
+    def _quarantine(self, claim: Claim, task: Task, error: str) -> None:
+        """No row that somebody else wrote may end the supervisor; it fails, for all to see."""
+        now = self._loop.now()
+        claim, ended = claim._replace(options=None), Ended(Ending.BAD_ARGUMENTS, ended_at=now, error=error)
+        settle = self._settle(claim, task, ended)
+        self._pending.settled.append(settle)
+        self._emit(AttemptEnded(claim, ended, settle))
 
     def _call(self, claim: Claim, task: Task) -> Call:
-        options = _options(claim)
+        """The call that a claim asks for. Raises ValueError for a damaged row."""
+        options = lifecycle.options_of(claim)
         timeout = task.timeout if options is None or options.timeout is None else options.timeout
         return Call(
             seq=claim.seq,
@@ -363,8 +401,8 @@ class Dispatcher:
     def _settle(self, claim: Claim, task: Task | None, ended: Ended) -> Settle:
         current = self._plan.tasks.get(claim.task)  # later attempts use the definition in force now
         if ended.ending is Ending.OK and (task is None or not task.on_success):
-            return _plain_success(claim, self._owner, ended)
-        rule = lifecycle.terms(current, _options(claim), _policy(claim))
+            return lifecycle.plain_success(claim, self._owner, ended)
+        rule = lifecycle.terms(current, lifecycle.options_of(claim), lifecycle.policy_of(claim.policy))
         return lifecycle.settle(
             claim,
             self._owner,
@@ -374,14 +412,16 @@ class Dispatcher:
             callbacks=lambda state, why: self._callbacks(claim, task, ended, state, why),
         )
 
-    def _refuse(self, claim: Claim, task: Task | None) -> Settle:
+    def _refuse(self, claim: Claim, task: Task | None) -> None:
+        """It was claimed only to say that its lock is busy (semantics 17)."""
         fails = task is not None and task.lock is not None and task.lock.on_busy == "fail"
         state, reason, now = State.FAILED if fails else State.SKIPPED, Reason.LOCK_BUSY, self._loop.now()
         settle = lifecycle.refuse(claim, self._owner, state, reason, now)
-        if not fails:
-            return settle
-        ended = Ended(Ending.CANCELLED, ended_at=now)
-        return settle._replace(follow=self._callbacks(claim, task, ended, state, reason.value))
+        if fails:
+            ended = Ended(Ending.CANCELLED, ended_at=now)
+            settle = settle._replace(follow=self._callbacks(claim, task, ended, state, reason.value))
+        self._pending.settled.append(settle)
+        self._emit(RunRefused(claim.task, settle))
 
     def _callbacks(
         self, claim: Claim, task: Task | None, ended: Ended, state: State, why: str
@@ -399,50 +439,4 @@ class Dispatcher:
             exit_code=ended.exit_code,
             output_tail=self._tail(claim.id, claim.attempt),
         )
-        return callbacks(self._entries, names, cause, claim.created_at, self._loop.now())
-
-
-def callbacks(
-    entries: Mapping[str, Entry], names: tuple[str, ...], cause: Cause, born: Micros, now: Micros
-) -> tuple[NewRun, ...]:
-    """The runs that a final run, born at `born`, enqueues; names that nobody knows are left out."""
-    known = [entries[name] for name in names if name in entries]
-    return tuple(birth.callback(entry, cause=cause, born=born, now=now) for entry in known)
-
-
-def _plain_success(claim: Claim, owner: str, ended: Ended) -> Settle:
-    """The hot path: most runs end like this, and nothing has to be decided for them."""
-    return Settle(
-        claim.seq,
-        claim.claim_no,
-        owner,
-        claim.id,
-        State.SUCCEEDED,
-        "ok",
-        claim.attempt,
-        claim.failures,
-        claim.crashes,
-        claim.due_at,
-        ended.started_at,
-        ended.ended_at,
-        None,
-        ended.result,
-        None,
-        ended.exit_code,
-        None,
-        ended.pid,
-        ended.output,
-    )
-
-
-def _options(claim: Claim) -> Options | None:
-    return None if claim.options is None else from_plain(Options, json.loads(claim.options))
-
-
-def _policy(claim: Claim) -> Policy:
-    return policy_of(claim.policy)
-
-
-def policy_of(text: str | None) -> Policy:
-    """The recovery policy that lies in a run's row."""
-    return Policy() if text is None else from_plain(Policy, json.loads(text))
+        return birth.callbacks(self._entries, names, cause, claim.created_at, self._loop.now())

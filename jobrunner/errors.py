@@ -7,6 +7,7 @@
     ├── NotFound               no such task or run, with the nearest names          exit 4
     │   └── AmbiguousRun       a shortened run id fits several runs                 exit 4
     ├── NoSupervisor           nobody is there to do what was asked                 exit 3
+    ├── ResultTimeout          the wait is over before the run                      exit 124
     ├── PayloadError           arguments or a result that cannot be stored          exit 2
     └── StorageError           the storage said no                                  exit 1
         ├── StorageUnavailable it may work later: locked, full, out of reach
@@ -71,6 +72,13 @@ class NoSupervisor(JobRunnerError):
 
     exit_code = 3
     code = "no-supervisor"
+
+
+class ResultTimeout(JobRunnerError):
+    """A run was not final when the time to wait for it was over; it goes on."""
+
+    exit_code = 124
+    code = "timeout"
 
 
 class PayloadError(JobRunnerError, TypeError):

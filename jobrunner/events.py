@@ -37,6 +37,7 @@ class Recovered:
     requeued: int
     failed: int
     ended_processes: int
+    left: int  # runs of which a process could not be ended: they are looked at again
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,14 @@ class AttemptEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class RunRefused:
+    """A run was claimed only to be refused: its lock is busy, and its task does not wait for it."""
+
+    task: str
+    settle: Settle
+
+
+@dataclass(frozen=True, slots=True)
 class TickRefused:
     """A tick did not run."""
 
@@ -73,6 +82,13 @@ class StorageTrouble:
     message: str
     help: str
     retry_in: Micros
+
+
+@dataclass(frozen=True, slots=True)
+class HousekeepingFailed:
+    """Something done now and then (retention, a heartbeat, a look) did not go through; it is done again."""
+
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +126,7 @@ class Stopped:
 
     interrupted: int
     stuck: int  # queued runs that nobody here can claim (unknown, paused)
+    unwritten: int  # runs whose end is not in the storage: the next start recovers them
 
 
 Event = (
@@ -118,8 +135,10 @@ Event = (
     | Recovered
     | RunBegan
     | AttemptEnded
+    | RunRefused
     | TickRefused
     | StorageTrouble
+    | HousekeepingFailed
     | StorageBack
     | Late
     | Stopping

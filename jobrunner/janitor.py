@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
-from . import lifecycle
+from . import birth, lifecycle
 from .catalogue import Entry
 from .clock import Clock
-from .dispatcher import callbacks, policy_of
 from .durations import SECOND, Micros
 from .errors import OwnerLost
-from .events import Emit, Recovered
+from .events import Emit, HousekeepingFailed, Recovered
 from .loop import EventLoop
 from .model import Cause, Claim, Ended, Ending, NewRun, Reason, Run, Settle, State
 from .plan import Retention
-from .policy import LATE
 from .retention import SHARES
 from .service import Service
 from .storage import OwnerInfo, OwnerStatus, Storage
 
-BEAT: Micros = SECOND  # the net under the wake-ups, and how soon a clock step is seen
-HEARTBEAT_BEATS = 10
-PRUNE_BEATS = 600
-SWEEP_BEATS = 60  # one share of the output folder each minute: all of it every few hours
+BEAT: Micros = 2 * SECOND  # the net under the wake-ups, and how soon a clock step is seen
+HEARTBEAT_BEATS = 5
+PRUNE_BEATS = 300  # ten minutes
+SWEEP_BEATS = 30  # one share of the output folder each minute: all of it every few hours
 PRUNE_BATCH = 1_000  # runs removed in one write: claims go on between two of them
 
 
@@ -54,25 +52,27 @@ def resolve(
 
 def _resolve(orphan: Orphan, begun: bool, entries: Mapping[str, Entry], now: Micros) -> Settle:
     run = orphan.run
-    if run.cancel_requested:
-        return _cancelled(orphan, now)
-    policy = policy_of(run.policy)
     started = run.started_at if run.started_at is not None or not begun else run.due_at
+    if run.cancel_requested:
+        return _cancelled(orphan, started, now)
+    policy = lifecycle.policy_of(run.policy)
     ended = Ended(Ending.INTERRUPTED, started_at=started, ended_at=now, pid=run.pid)
 
     def follow(state: State, why: str) -> tuple[NewRun, ...]:
         cause = Cause(task=run.task, run_id=run.id, state=state.value, reason=why)
-        return callbacks(entries, policy.on_failure, cause, run.created_at, now)
+        return birth.callbacks(entries, policy.on_failure, cause, run.created_at, now)
 
     return lifecycle.settle_orphan(claim_of(run), orphan.owner.id, policy, ended, callbacks=follow)
 
 
-def _cancelled(orphan: Orphan, now: Micros) -> Settle:
+def _cancelled(orphan: Orphan, started: Micros | None, now: Micros) -> Settle:
     """A person had asked for its end: the end of its supervisor was that end."""
     run = orphan.run
-    ended = Ended(Ending.CANCELLED, started_at=run.started_at, ended_at=now, pid=run.pid)
     row = lifecycle.refuse(claim_of(run), orphan.owner.id, State.CANCELLED, Reason.CANCELLED, now)
-    return row._replace(outcome=ended.outcome, attempt=run.attempt, started_at=run.started_at, pid=run.pid)
+    if started is None:
+        return row
+    outcome = Ending.CANCELLED.value
+    return row._replace(outcome=outcome, attempt=run.attempt, started_at=started, pid=run.pid)
 
 
 def claim_of(run: Run) -> Claim:
@@ -115,11 +115,12 @@ def recover(
     orphans = [Orphan(run, info) for run, info in storage.orphans(owner)]
     ended, alive, begun = end_leftovers({orphan.owner.id for orphan in orphans})
     settles = resolve(orphans, alive, begun, entries, now)
-    if not settles and not ended:
+    if not orphans and not ended:
         return None
     storage.settle(settles)
     failed = sum(settle.state is State.FAILED for settle in settles)
-    return Recovered(len(settles) - failed, failed, ended)
+    requeued = sum(settle.state is State.QUEUED for settle in settles)
+    return Recovered(requeued, failed, ended, len(orphans) - len(settles))
 
 
 class ClockWatch:
@@ -135,7 +136,7 @@ class ClockWatch:
         asleep, offset = self._sleep_so_far(), self._offset_now()
         slept, stepped = asleep - self._asleep, offset - self._offset
         self._asleep, self._offset = asleep, offset
-        if slept > LATE:
+        if slept > SECOND:
             return Reason.MISSED_SUSPENDED
         return Reason.MISSED_CLOCK if abs(stepped) > SECOND else None
 
@@ -179,6 +180,7 @@ class Janitor:
         self._on_lost = on_lost
         self._watch = ClockWatch(loop.clock)
         self._beats = 0
+        self._is_looking = False  # the last look has not come to its turn yet
 
     def start(self) -> None:
         """Begin the beat."""
@@ -186,20 +188,36 @@ class Janitor:
 
     def _beat(self) -> None:
         self._beats += 1
+        self.look_at_clock()
+        if not self._is_looking:  # while a storage hangs, what is asked of it must not pile up
+            self._ask_storage()
+        self._loop.after(BEAT, self._beat)
+
+    def look_at_clock(self) -> None:
+        """Tell those who go by the wall clock when it moved otherwise than by passing."""
         jumped = self._watch.look()
         if jumped is not None:
             self._on_jump(jumped)
-        self._service.ask(self._storage.changed, self._look, self._trouble)
+
+    def _ask_storage(self) -> None:
+        self._is_looking = True
+        self._service.watch(self._look, self._on_change, self._look_failed)
         if self._beats % HEARTBEAT_BEATS == 0:
             self.report()
         if self._beats % PRUNE_BEATS == PRUNE_BEATS // 10:
             self.prune()
         if self._beats % SWEEP_BEATS == 0:
             self.sweep()
-        self._loop.after(BEAT, self._beat)
 
-    def _look(self, changed: bool) -> None:
-        if changed:
+    def _look(self) -> bool:
+        self._is_looking = False
+        return self._storage.changed()
+
+    def _look_failed(self, error: Exception) -> None:
+        """The dispatcher finds out by itself whether the storage answers, and says so."""
+        if isinstance(error, OwnerLost):
+            self._on_lost()
+        else:
             self._on_change()
 
     def report(self) -> None:
@@ -229,9 +247,11 @@ class Janitor:
         return len(removed)
 
     def _trouble(self, error: Exception) -> None:
-        """The dispatcher reports a storage that does not answer; only a lost ownership matters here."""
+        """It is done again when its time comes, whatever it was; nothing here may fail in silence."""
         if isinstance(error, OwnerLost):
             self._on_lost()
+        else:
+            self._emit(HousekeepingFailed(str(error)))
 
 
 __all__ = ["ClockWatch", "Janitor", "Orphan", "claim_of", "recover", "resolve"]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from .durations import Micros
 from .model import Claim, Ended, Ending, NewRun, Options, Policy, Reason, Settle, State
+from .plain import from_plain
 from .plan import Retries, Task
 from .retry import is_retriable, retry_delay
 
 NO_RETRIES = Retries()
 MOST_ASKED_RETRIES = 1_000  # semantics 12: RetryRun, at most this many times
+_LARGEST = 2**63
+_DAMAGE = (ValueError, TypeError, AttributeError, RecursionError)  # of a row that somebody else wrote
 
 Callbacks = Callable[[State, str], tuple[NewRun, ...]]  # (final state, reason in words) -> their runs
 
@@ -193,3 +197,59 @@ def refuse(claim: Claim, owner: str, state: State, reason: Reason, now: Micros) 
         ended_at=now,
         reason=reason.value,
     )
+
+
+def plain_success(claim: Claim, owner: str, ended: Ended) -> Settle:
+    """The hot path: most runs end like this, and nothing has to be decided for them."""
+    return Settle(
+        claim.seq,
+        claim.claim_no,
+        owner,
+        claim.id,
+        State.SUCCEEDED,
+        "ok",
+        claim.attempt,
+        claim.failures,
+        claim.crashes,
+        claim.due_at,
+        ended.started_at,
+        ended.ended_at,
+        None,
+        ended.result,
+        None,
+        ended.exit_code,
+        None,
+        ended.pid,
+        ended.output,
+    )
+
+
+# --- what lies in a row as text -----------------------------------------------------------------------
+
+
+def options_of(claim: Claim) -> Options | None:
+    """What the enqueuer overrode. Raises ValueError for what no enqueuer of ours has written."""
+    if claim.options is None:
+        return None
+    try:
+        options = from_plain(Options, json.loads(claim.options))
+        numbers = (options.timeout, options.retries, options.retry_delay)
+        whole = all(each is None or (type(each) is int and 0 <= each < _LARGEST) for each in numbers)
+        texts = all(isinstance(each, str) for pair in options.env.items() for each in pair)
+    except _DAMAGE as error:
+        raise ValueError(f"the row is damaged: options {claim.options!a:.200}") from error
+    if not (whole and texts):
+        raise ValueError(f"the row is damaged: options {claim.options!a:.200}")
+    return options
+
+
+def policy_of(text: str | None) -> Policy:
+    """The recovery policy that lies in a run's row; the default one when that is damaged."""
+    if text is None:
+        return Policy()
+    try:
+        policy = from_plain(Policy, json.loads(text))
+    except _DAMAGE:
+        return Policy()
+    names = all(isinstance(name, str) for name in policy.on_failure)
+    return policy if names and type(policy.max_crashes) is int else Policy()

@@ -19,11 +19,13 @@ from .durations import Micros, format_duration, from_micros
 from .events import (
     AttemptEnded,
     Event,
+    HousekeepingFailed,
     Hurrying,
     Late,
     Ready,
     Recovered,
     RunBegan,
+    RunRefused,
     StandingBy,
     Stopped,
     Stopping,
@@ -32,7 +34,7 @@ from .events import (
     TickRefused,
 )
 from .ids import short_id
-from .model import State
+from .model import Ending, State
 
 
 class Level(IntEnum):
@@ -83,11 +85,10 @@ class Log:
         self._form = _own_form(stream) if form == "auto" else form
         self._level = level
         self._zone = ZoneInfo(zone)
+        self._is_gone = False  # the reader: nobody is left to be told
 
     def emit(self, event: Event) -> None:
-        if self._level < Level.WARNING and type(event) is AttemptEnded:
-            return
-        if self._level < Level.INFO and _is_calm(event):
+        if self._is_gone or self._level < _calm(event):
             return  # the hot path: no words for a line that nobody reads
         line = words(event)
         if line.level <= self._level:
@@ -98,7 +99,7 @@ class Log:
             self._stream.write(self._text(line) + "\n")
             self._stream.flush()
         except (OSError, ValueError):
-            self._level = Level.ERROR  # the reader is gone; nobody is left to be told
+            self._is_gone = True
 
     def _text(self, line: Line) -> str:
         if self._form == "json":
@@ -122,10 +123,13 @@ def _own_form(stream: TextIO) -> str:
     return "journal" if journal == f"{found.st_dev}:{found.st_ino}" else "text"
 
 
-def _is_calm(event: Event) -> bool:
-    if type(event) is AttemptEnded:
-        return event.settle.state is State.SUCCEEDED
-    return type(event) is RunBegan
+def _calm(event: Event) -> Level:
+    """The level from which on this event has words, as far as that is known without making them."""
+    if type(event) is RunBegan:
+        return Level.DEBUG
+    if type(event) is AttemptEnded or type(event) is RunRefused:
+        return _severity(event.settle.state)
+    return Level.ERROR
 
 
 def stderr_log(clock: Clock, *, form: str, level: str, zone: str) -> Log:
@@ -163,13 +167,16 @@ def _(event: Recovered) -> Line:
         f"↻ recovered from an unplanned end: {event.requeued} runs queued again, {event.failed} failed,"
         f" {event.ended_processes} leftover processes ended"
     )
-    return Line(Level.WARNING, "recovered", text, {"requeued": event.requeued, "failed": event.failed})
+    if event.left:
+        text += f"; {event.left} runs wait for processes that cannot be ended"
+    fields = {"requeued": event.requeued, "failed": event.failed, "left": event.left}
+    return Line(Level.WARNING, "recovered", text, fields)
 
 
 @words.register
 def _(event: RunBegan) -> Line:
     again = f", attempt {event.attempt}" if event.attempt > 1 else ""
-    text = f"▶ {event.task} started ({event.trigger}{again}) · run {short_id(event.run_id)}"
+    text = f"▶ {event.task} started ({_shown(event.trigger)}{again}) · run {_short(event.run_id)}"
     return Line(
         Level.DEBUG, "started", text, {"task": event.task, "run": event.run_id, "attempt": event.attempt}
     )
@@ -183,13 +190,22 @@ def _(event: AttemptEnded) -> Line:
         "run": settle.id,
         "attempt": event.claim.attempt,
         "state": settle.state.value,
-        "outcome": event.ended.outcome,
+        "outcome": _shown(event.ended.outcome),
         "reason": settle.reason,
         "exit_code": settle.exit_code,
         "duration": _seconds(event),
         "trigger": event.claim.trigger,
     }
     return Line(_severity(settle.state), "attempt", _attempt_words(event), fields)
+
+
+@words.register
+def _(event: RunRefused) -> Line:
+    settle = event.settle
+    symbol, state = _SYMBOLS.get(settle.state, "·"), settle.state.value
+    text = f"{symbol} {event.task} {state}: {settle.reason} · run {_short(settle.id)}"
+    fields = {"task": event.task, "run": settle.id, "state": state, "reason": settle.reason}
+    return Line(_severity(settle.state), "refused", text, fields)
 
 
 @words.register
@@ -205,11 +221,16 @@ def _(event: TickRefused) -> Line:
 @words.register
 def _(event: StorageTrouble) -> Line:
     hint = f" ({event.help})" if event.help else ""
-    text = (
-        f"✗ the storage does not answer: {event.message}{hint}; work under way goes on,"
-        f" next try in {format_duration(event.retry_in)}"
-    )
+    text = f"✗ the storage does not answer: {_shown(event.message, 1000)}{hint}"
+    if event.retry_in:
+        text += f"; work under way goes on, next try in {format_duration(event.retry_in)}"
     return Line(Level.ERROR, "storage-trouble", text, {"error": event.message})
+
+
+@words.register
+def _(event: HousekeepingFailed) -> Line:
+    text = f"✗ housekeeping failed, and is done again later: {_shown(event.message, 1000)}"
+    return Line(Level.ERROR, "housekeeping-failed", text, {"error": event.message})
 
 
 @words.register
@@ -220,7 +241,7 @@ def _(event: StorageBack) -> Line:
 
 @words.register
 def _(event: Late) -> Line:
-    text = f"✗ a late completion of run {short_id(event.task_run)} was refused: it had been taken over"
+    text = f"✗ a late completion of run {_short(event.task_run)} was refused: it had been taken over"
     return Line(Level.WARNING, "late", text, {"run": event.task_run})
 
 
@@ -238,12 +259,16 @@ def _(event: Hurrying) -> Line:
 
 @words.register
 def _(event: Stopped) -> Line:
-    parts = ["○ stopped"]
+    parts = []
     if event.interrupted:
         parts.append(f"{event.interrupted} runs interrupted, they go on at the next start")
+    if event.unwritten:
+        parts.append(f"the ends of {event.unwritten} runs were not written, the next start recovers them")
     if event.stuck:
         parts.append(f"{event.stuck} queued runs cannot run here (unknown or paused task)")
-    return Line(Level.INFO, "stopped", ": ".join(parts), {"interrupted": event.interrupted})
+    text = "○ stopped" + (f": {'; '.join(parts)}" if parts else "")
+    fields = {"interrupted": event.interrupted, "unwritten": event.unwritten, "stuck": event.stuck}
+    return Line(Level.WARNING if event.unwritten else Level.INFO, "stopped", text, fields)
 
 
 def _severity(state: State) -> Level:
@@ -256,20 +281,28 @@ def _attempt_words(event: AttemptEnded) -> str:
     settle = event.settle
     return (
         f"{_SYMBOLS.get(settle.state, '·')} {event.claim.task} {_what_became(event)}{_took(event)}"
-        f" · run {short_id(settle.id)}{_said(event)}"
+        f"{_what_is_next(event)} · run {_short(settle.id)}{_said(event)}"
     )
 
 
 def _what_became(event: AttemptEnded) -> str:
-    settle, outcome = event.settle, event.ended.outcome
+    settle, outcome = event.settle, _shown(event.ended.outcome)
     if settle.state is State.SUCCEEDED:
         return "succeeded" if event.claim.attempt == 1 else f"succeeded at attempt {event.claim.attempt}"
+    if settle.state is State.RETRYING and event.ended.ending is Ending.RETRY_ASKED:
+        return f"{outcome} at attempt {event.claim.attempt}"
     if settle.state is State.RETRYING:
-        wait = format_duration(max(0, settle.due_at - settle.ended_at))
-        return f"failed ({outcome}), attempt {event.claim.attempt}; next in {wait}"
+        return f"failed ({outcome}) at attempt {event.claim.attempt}"
     if settle.state is State.QUEUED:
-        return f"{outcome}; queued again"
+        return outcome
     return f"{settle.state.value} ({settle.reason or outcome})"
+
+
+def _what_is_next(event: AttemptEnded) -> str:
+    settle = event.settle
+    if settle.state is State.RETRYING:
+        return f"; next try in {format_duration(max(0, settle.due_at - settle.ended_at))}"
+    return "; queued again" if settle.state is State.QUEUED else ""
 
 
 def _took(event: AttemptEnded) -> str:
@@ -285,13 +318,22 @@ def _said(event: AttemptEnded) -> str:
 
 
 def _spoken(result: str | None) -> str | None:
-    return json.loads(result) if result and len(result) < 4096 and result.startswith('"') else None
+    if not result or len(result) >= 4096 or not result.startswith('"'):
+        return None
+    try:
+        return str(json.loads(result))
+    except ValueError:  # a worker may have been made to say anything
+        return None
 
 
 def _shown(text: str, most: int = 100) -> str:
     """Captured text is hostile: control characters are escaped, and it is cut."""
     safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: most + 1])
     return safe if len(safe) <= most else safe[: most - 1] + "…"
+
+
+def _short(run_id: str) -> str:
+    return _shown(short_id(run_id))
 
 
 def _seconds(event: AttemptEnded) -> float | None:

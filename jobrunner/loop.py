@@ -8,6 +8,7 @@ import os
 import selectors
 import signal
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable
 from types import FrameType
@@ -18,6 +19,7 @@ from .durations import Micros
 
 Callback = Callable[[], None]
 _SECOND = 1_000_000
+_FEW_TIMERS = 64
 
 
 class LoopTimer:
@@ -44,6 +46,7 @@ class EventLoop:
         self.clock = clock
         self._selector = selectors.DefaultSelector()
         self._timers: list[LoopTimer] = []
+        self._most_timers = _FEW_TIMERS  # so many, and the cancelled ones among them are thrown out
         self._order = itertools.count()
         self._soon: deque[Callback] = deque()
         self._handed: deque[Callback] = deque()  # by other threads
@@ -51,6 +54,7 @@ class EventLoop:
         self._old_handlers: dict[int, object] = {}
         self._signal_calls: dict[int, Callback] = {}
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._bell_lock = threading.Lock()  # no other file must get the number while somebody rings
         self._signal_out, self._signal_in = socket.socketpair()
         self._signal_out.setblocking(False)
         self._signal_in.setblocking(False)
@@ -82,6 +86,8 @@ class EventLoop:
         """Call back once, `delay` microseconds of monotonic time from now."""
         timer = LoopTimer(self.clock.monotonic() + max(0, delay), next(self._order), callback)
         heapq.heappush(self._timers, timer)
+        if len(self._timers) > self._most_timers:
+            self._forget_cancelled()
         return timer
 
     def soon(self, callback: Callback) -> None:
@@ -89,9 +95,14 @@ class EventLoop:
         self._soon.append(callback)
 
     def hand_over(self, callback: Callback) -> None:
-        """Call back on this loop's thread; the one method that any thread may call."""
-        self._handed.append(callback)
-        os.eventfd_write(self._bell, 1)
+        """Call back on this loop's thread; the one method that any thread may call.
+
+        What comes after `close` is dropped: from a thread that hung, and was left behind.
+        """
+        with self._bell_lock:
+            if self._bell >= 0:
+                self._handed.append(callback)
+                os.eventfd_write(self._bell, 1)
 
     def on_signal(self, number: int, callback: Callback) -> None:
         """Call back, on the loop, for each delivery of this signal. The loop must live in the main thread."""
@@ -124,7 +135,9 @@ class EventLoop:
         if self._old_handlers:
             signal.set_wakeup_fd(-1)
         self._selector.close()
-        os.close(self._bell)
+        with self._bell_lock:
+            os.close(self._bell)
+            self._bell = -1
         self._signal_in.close()
         self._signal_out.close()
 
@@ -139,6 +152,12 @@ class EventLoop:
         if self._timers:
             waits.append(max(0, self._timers[0].when - self.clock.monotonic()))
         return min(waits) / _SECOND if waits else None
+
+    def _forget_cancelled(self) -> None:
+        """A timeout of an hour that was cancelled after a second must not lie here for an hour."""
+        self._timers[:] = [timer for timer in self._timers if timer.callback is not None]
+        heapq.heapify(self._timers)
+        self._most_timers = max(_FEW_TIMERS, 2 * len(self._timers))
 
     def _call_ready(self, key: selectors.SelectorKey, events: int) -> None:
         # An earlier callback of this turn may have unwatched the descriptor, or closed it and watched

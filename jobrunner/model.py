@@ -1,7 +1,8 @@
 """The words of the system as values: states, runs, attempts, and the messages around a claim.
 
 Instants are integer microseconds since the Unix epoch (UTC), durations are integer microseconds
-(`Micros`). Values on the hot path are named tuples; the others are frozen dataclasses.
+(`Micros`). Values on the hot path, and those that every client loads, are named tuples: a dataclass costs
+its import a millisecond or more. The others are frozen dataclasses.
 """
 
 from __future__ import annotations
@@ -233,8 +234,7 @@ class Cause:
     output_tail: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(NamedTuple):
     """A run's row, as clients see it. `outcome` ... `pid` describe its latest attempt."""
 
     seq: int
@@ -275,8 +275,7 @@ class Run:
     cancel_requested: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One try of a run."""
 
     run_id: str

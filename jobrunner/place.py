@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 
-def storage_file(url: str) -> Path | None:
+def storage_file(url: str) -> str | None:
     """The database file that a `sqlite:///PATH` URL names, absolute; None for a storage without a file."""
     scheme, _, path = url.partition("://")
     if scheme != "sqlite":
         return None
-    return Path(os.path.abspath(path.removeprefix("/")))
+    return os.path.abspath(path.removeprefix("/"))
 
 
 def state_folder(url: str) -> str:
@@ -21,7 +20,7 @@ def state_folder(url: str) -> str:
     """
     file = storage_file(url)
     if file is not None:
-        return str(file.parent)
+        return os.path.dirname(file)
     home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     return os.path.join(home, "jobrunner", f"memory-{os.getpid()}")
 

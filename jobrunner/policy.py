@@ -66,36 +66,43 @@ def due_ticks(
     The work does not grow with the length of a gap: misses are counted, not looped over (semantics 6).
     """
     line = max(watermark, now - LATE - 1)  # ticks after it are just late
-    rows = _gap(schedule, watermark, line, now, policy, missed_because)
-    tick = schedule.next_us(line)
-    while tick is not None and tick <= now:  # at most LATE of them: bounded
-        rows.append(_in_time(tick, policy))
+    missed = schedule.count_us(watermark, line) if line > watermark else 0
+    if not missed:
+        return _in_time(schedule, watermark, now, policy)
+    if policy.refused is None and policy.catch_up is CatchUp.ONE:
+        return _caught_up(schedule, watermark, now, policy, missed_because)
+    last = schedule.previous_us(line + 1) or watermark
+    reason = policy.refused or missed_because
+    rows = _skipped(schedule, watermark, last, missed, reason)
+    return [*rows, *_in_time(schedule, last, now, policy)]
+
+
+def _in_time(schedule: Ticks, watermark: Micros, now: Micros, policy: TickPolicy) -> list[Due]:
+    """Ticks that are at most LATE: at most as many as LATE has room for."""
+    rows: list[Due] = []
+    tick = schedule.next_us(watermark)
+    while tick is not None and tick <= now:
+        decision = Decision.RUN if policy.refused is None else Decision.SKIP
+        rows.append(Due(tick, decision, policy.refused))
         tick = schedule.next_us(tick)
     return rows
 
 
-def _in_time(tick: Micros, policy: TickPolicy) -> Due:
-    if policy.refused is not None:
-        return Due(tick, Decision.SKIP, policy.refused)
-    return Due(tick, Decision.RUN)
-
-
-def _gap(
-    schedule: Ticks, watermark: Micros, line: Micros, now: Micros, policy: TickPolicy, because: Reason
+def _caught_up(
+    schedule: Ticks, watermark: Micros, now: Micros, policy: TickPolicy, because: Reason
 ) -> list[Due]:
-    missed = schedule.count_us(watermark, line) if line > watermark else 0
-    if not missed:
-        return []
-    last = schedule.previous_us(line + 1)
+    """A gap up to now: its latest tick runs for all of them, were it only just late (semantics 9).
+
+    Were the just late ticks behind a miss to run as well, the catch-up run would stand in their way.
+    """
+    count, last = schedule.count_us(watermark, now), schedule.previous_us(now + 1)
     if last is None:
         return []
-    if policy.refused is not None:
-        return _skipped(schedule, watermark, last, missed, policy.refused)
-    if policy.catch_up is CatchUp.NONE or last < now - policy.window:
-        return _skipped(schedule, watermark, last, missed, because)
+    if last < now - policy.window:
+        return _skipped(schedule, watermark, last, count, because)
     before = schedule.previous_us(last)
-    earlier = _skipped(schedule, watermark, before, missed - 1, because) if before is not None else []
-    return [*earlier, Due(last, Decision.CATCH_UP, because, missed=missed)]
+    earlier = _skipped(schedule, watermark, before, count - 1, because) if before is not None else []
+    return [*earlier, Due(last, Decision.CATCH_UP, because, missed=count)]
 
 
 def _skipped(schedule: Ticks, watermark: Micros, last: Micros, count: int, reason: Reason) -> list[Due]:

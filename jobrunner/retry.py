@@ -13,6 +13,7 @@ def retry_delay(rule: Retries, failures: int, chance: float) -> Micros:
     delay * backoff ** (failures - 1), at most `max_delay`, moved by up to +-`jitter` of itself;
     `chance` is a random number in [0, 1) (semantics 12).
     """
+    # 100 ** 64, the largest that a file may say, is still a float.
     grown = rule.delay * rule.backoff ** min(failures - 1, 64)
     capped = min(grown, rule.max_delay)
     return max(0, round(capped * (1 + rule.jitter * (2 * chance - 1))))

@@ -12,8 +12,8 @@ from . import birth
 from .catalogue import Entry, entry_of
 from .codec import encode_arguments
 from .durations import SECOND, Micros
-from .errors import OwnerLost, StorageRefused
-from .events import Emit, StorageTrouble, TickRefused
+from .errors import OwnerLost
+from .events import Emit, StorageBack, StorageTrouble, TickRefused
 from .loop import EventLoop, LoopTimer
 from .model import NewRun, Reason, State
 from .plan import Overlap, Plan, ScheduleRule, Task
@@ -23,7 +23,8 @@ from .service import Service
 from .storage import Storage, Tick, Verdict
 
 SPREAD: Micros = 5 * SECOND  # catch-up runs start spread over this (semantics 9)
-PAUSE: Micros = SECOND  # after a storage fault
+FIRST_PAUSE: Micros = SECOND  # after a storage fault; doubled up to LONGEST_PAUSE
+LONGEST_PAUSE: Micros = 5 * SECOND  # so that ticks go on within 15 s of the storage's return (I11)
 MOST_PER_TURN = 500  # ticks in one write: bounds the length of a transaction
 LONGEST_SLEEP: Micros = 60 * SECOND  # the wall clock may be stepped meanwhile; the beat finds it sooner
 
@@ -64,6 +65,7 @@ class Scheduler:
         service: Service,
         emit: Emit,
         is_paused: Callable[[Task], bool],
+        look_at_clock: Callable[[], object],
         on_added: Callable[[], None],
         on_lost: Callable[[], None],
     ) -> None:
@@ -72,6 +74,7 @@ class Scheduler:
         self._service = service
         self._emit = emit
         self._is_paused = is_paused
+        self._look_at_clock = look_at_clock
         self._on_added = on_added
         self._on_lost = on_lost
         self._heap: list[Timetable] = []
@@ -79,6 +82,8 @@ class Scheduler:
         self._writing = False
         self._stopped = False
         self._missed_because = Reason.MISSED_DOWN
+        self._pause: Micros = 0  # the last one after a storage fault; 0: all is well
+        self._trouble_since: Micros | None = None
 
     # --- the plan -----------------------------------------------------------------------------------
 
@@ -114,6 +119,7 @@ class Scheduler:
         """Write what is due, then sleep until the next tick."""
         if self._stopped or self._writing:
             return
+        self._look_at_clock()  # what a step or a suspend has made late must not be called anything else
         now = self._loop.now()
         writes = self._due(now)
         if writes:
@@ -196,6 +202,7 @@ class Scheduler:
 
     def _written(self, writes: list[Write], verdicts: list[Verdict]) -> None:
         self._writing = False
+        self._recovered()
         for write, verdict in zip(writes, verdicts, strict=True):
             self._note(write, verdict)
         self._put_back(writes)
@@ -203,7 +210,9 @@ class Scheduler:
         self.turn()
 
     def _note(self, write: Write, verdict: Verdict) -> None:
-        write.table.watermark = max(write.table.watermark, verdict.watermark)
+        # The storage's word holds even when it is an earlier one (a restored backup): a watermark that is
+        # only known here would be expected in vain for ever.
+        write.table.watermark = verdict.watermark
         if not verdict.accounted or write.tick.run is None:
             return
         if write.refused is not None:
@@ -223,10 +232,17 @@ class Scheduler:
         if isinstance(error, OwnerLost):
             self._on_lost()
             return
-        if isinstance(error, StorageRefused):
-            self._emit(StorageTrouble(str(error), error.help, PAUSE))
+        self._trouble_since = self._trouble_since or self._loop.monotonic()
+        self._pause = min(LONGEST_PAUSE, self._pause * 2 or FIRST_PAUSE)
+        self._emit(StorageTrouble(str(error), getattr(error, "help", ""), self._pause))
         self._put_back(writes)
-        self._set_timer(PAUSE)
+        if not self._stopped:
+            self._set_timer(self._pause)
+
+    def _recovered(self) -> None:
+        if self._trouble_since is not None:
+            self._emit(StorageBack(self._loop.monotonic() - self._trouble_since))
+        self._trouble_since, self._pause = None, 0
 
 
 def _once(writes: list[Write]) -> list[Write]:

@@ -24,12 +24,32 @@ class Service:
     def __init__(self, hands: Hands) -> None:
         self._hands = hands
         self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self.patience = 5.0  # seconds, for work already asked for when the block is left
+        self.is_hung = False  # it did not end within this
 
     def ask(
         self, work: Callable[[], T], then: Callable[[T], None], failed: Callable[[Exception], None]
     ) -> None:
         """Do `work` aside, then call `then(answer)` or `failed(error)` on the loop."""
         self._work.put(lambda: self._do(work, then, failed))
+
+    def watch(
+        self, work: Callable[[], bool], then: Callable[[], None], failed: Callable[[Exception], None]
+    ) -> None:
+        """Do `work` aside; only if it gives True, or fails, the loop is woken."""
+        self._work.put(lambda: self._look(work, then, failed))
+
+    def _look(
+        self, work: Callable[[], bool], then: Callable[[], None], failed: Callable[[Exception], None]
+    ) -> None:
+        try:
+            found = work()
+        except Exception as error:
+            caught = error
+            self._hands.hand_over(lambda: failed(caught))
+        else:
+            if found:
+                self._hands.hand_over(then)
 
     def _do(
         self, work: Callable[[], T], then: Callable[[T], None], failed: Callable[[Exception], None]
@@ -51,11 +71,11 @@ class Service:
 
 
 @contextmanager
-def running(hands: Hands, name: str, *, patience: float = 5.0) -> Iterator[Service]:
+def running(hands: Hands, name: str) -> Iterator[Service]:
     """A service for the length of a block. On leaving, work already asked for is finished.
 
-    A thread that hangs (a storage that does not answer) is left behind after `patience` seconds: it is a
-    daemon, so the process still ends.
+    A thread that hangs (a storage that does not answer) is left behind after its `patience`: it is a daemon,
+    so the process still ends.
     """
     service = Service(hands)
     thread = threading.Thread(target=service._serve, name=name, daemon=True)
@@ -64,4 +84,5 @@ def running(hands: Hands, name: str, *, patience: float = 5.0) -> Iterator[Servi
         yield service
     finally:
         service._finish()
-        thread.join(patience)
+        thread.join(service.patience)
+        service.is_hung = thread.is_alive()

@@ -17,8 +17,8 @@ from .catalogue import catalogue_of, entry_of
 from .clock import Clock, SystemClock
 from .dispatcher import Dispatcher
 from .durations import SECOND, Micros
-from .errors import StorageUnavailable
-from .events import Emit, Hurrying, Ready, StandingBy, Stopped, Stopping, StorageTrouble
+from .errors import OwnerLost, StorageError, StorageUnavailable
+from .events import Emit, Hurrying, Ready, Recovered, StandingBy, Stopped, Stopping, StorageTrouble
 from .execution import Executor, Loop, Sink
 from .execution.commands import CommandExecutor
 from .execution.journal import Journal
@@ -40,6 +40,8 @@ from .storage import OwnerInfo, OwnerStatus, Pause, RunFilter, Storage, open_sto
 STANDBY_LOOK: Micros = SECOND // 4
 START_PAUSE: Micros = SECOND  # between two tries to open a storage that does not answer
 LAST_GRACE: Micros = 3 * SECOND // 2  # after the last KILL, for its completions to be written
+LAST_WORD = 0.3  # seconds, for a storage that still hangs at a forced end: nobody waits for it then
+LEFT_PAUSE: Micros = 30 * SECOND  # between two looks at runs whose processes could not be ended
 HURRY: Micros = SECOND  # TERM to KILL after a second signal: the whole end takes at most 2 s (semantics 29)
 TAIL_BYTES = 4096  # of a failed run's output, for its callbacks
 
@@ -74,16 +76,21 @@ class Supervisor:
         self._started_at = self._clock.now()
         self._signals = 0
         self._stopping = False
-        self._forced = False
+        self._forced = False  # the end came before everything was written
+        self._lost = False
+        self._stuck = 0
         self._pauses: tuple[Pause, ...] = ()
-        self._entered = False
         self._executors: dict[str, Executor] = {}
         self._deadline: LoopTimer | None = None
+        self._left: Recovered | None = None
 
     # --- life ---------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Work until a signal, or until the work asked for is done. Raises StorageRefused, UsageError."""
+        """Work until a signal, or until the work asked for is done.
+
+        Raises StorageRefused, UsageError, and OwnerLost when another supervisor has taken over.
+        """
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # an inherited SIG_IGN would swallow exit codes
         become_subreaper()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -94,6 +101,11 @@ class Supervisor:
                 self._work(storage)
         finally:
             self._loop.close()
+        if self._lost:
+            raise OwnerLost(
+                "this supervisor is no longer the owner of its storage; what it ran was ended",
+                help="start it again: the next start recovers",
+            )
 
     def _opened(self) -> Storage | None:
         """The storage, as its owner (waited for when it may answer later); None when a signal came first."""
@@ -104,9 +116,14 @@ class Supervisor:
                 self._emit(StorageTrouble(str(trouble), trouble.help, START_PAUSE))
                 self._pause(START_PAUSE)
                 continue
-            if self._enter(storage):
+            entered = False
+            try:
+                entered = self._enter(storage)
+            finally:
+                if not entered:
+                    storage.close()
+            if entered:
                 return storage
-            storage.close()
         return None
 
     def _enter(self, storage: Storage) -> bool:
@@ -114,7 +131,6 @@ class Supervisor:
         while not self._stopping:
             try:
                 if storage.enter(self._owner_info(), self._status()):
-                    self._entered = True
                     return True
             except StorageUnavailable as trouble:
                 self._emit(StorageTrouble(str(trouble), trouble.help, START_PAUSE))
@@ -143,9 +159,11 @@ class Supervisor:
                         self._begin(storage)
                         self._loop.run()
                 finally:
+                    left = self._dispatcher.unwritten  # before they are closed
                     for executor in self._executors.values():
                         executor.close()
-            self._leave(storage)
+            self._leave(storage, service)
+            self._emit(Stopped(self._dispatcher.interrupted, self._stuck, left))
 
     def _until_answered(self, ask: Callable[[], None]) -> None:
         """Do this; while the storage does not answer, try again."""
@@ -158,24 +176,53 @@ class Supervisor:
             else:
                 return
 
-    def _leave(self, storage: Storage) -> None:
-        if self._dispatcher.is_settled and not self._dispatcher.running:
-            storage.leave(self._owner, self._clock.now())
-        storage.close()
+    def _leave(self, storage: Storage, service: Service) -> None:
+        if service.is_hung:
+            return  # its thread is inside the storage; the end of the process gives back everything
+        try:
+            if not self._forced and self._dispatcher.is_settled and not self._dispatcher.running:
+                storage.leave(self._owner, self._clock.now())
+        except StorageError as trouble:  # the next start finds a dead owner with nothing to recover
+            self._emit(StorageTrouble(str(trouble), trouble.help, 0))
+        finally:
+            storage.close()
 
     # --- start --------------------------------------------------------------------------------------
 
     def _recover(self, storage: Storage) -> None:
+        self._left = self._resolved(storage)
+
+    def _resolved(self, storage: Storage) -> Recovered | None:
         entries = {name: entry_of(task) for name, task in self._plan.tasks.items()}
-        done = recovery.recover(
+        return recovery.recover(
             storage,
             self._owner,
             entries,
             self._clock.now(),
             end_leftovers=lambda owners: end_leftovers(self._journal, owners),
         )
-        if done is not None:
-            self._emit(done)
+
+    def _tell_recovered(self, done: Recovered | None) -> None:
+        """Say what was recovered; what could not be is tried again later."""
+        if done is None:
+            return
+        self._emit(done)
+        if done.left:
+            self._recover_later()
+
+    def _recover_again(self) -> None:
+        self._service.ask(
+            lambda: self._resolved(self._storage),
+            self._recovered_again,
+            lambda _error: self._recover_later(),
+        )
+
+    def _recover_later(self) -> None:
+        self._loop.after(LEFT_PAUSE, self._recover_again)
+
+    def _recovered_again(self, done: Recovered | None) -> None:
+        self._tell_recovered(done)
+        self._dispatcher.wake()
 
     def _wire(self, storage: Storage, service: Service) -> None:
         root = output_root(self._plan.backend)
@@ -187,9 +234,9 @@ class Supervisor:
             service=service,
             emit=self._emit,
             tail=lambda run_id, attempt: tail(root, run_id, attempt, TAIL_BYTES).decode(errors="replace"),
-            on_control=lambda: self._read_pauses(storage, service),
+            on_control=self._read_pauses,
             on_quiet=self._quiet,
-            on_lost=self._lost,
+            on_lost=self._lose,
         )
         self._scheduler = Scheduler(
             loop=self._loop,
@@ -197,8 +244,9 @@ class Supervisor:
             service=service,
             emit=self._emit,
             is_paused=self._is_paused,
+            look_at_clock=lambda: self._janitor.look_at_clock(),
             on_added=self._dispatcher.wake,
-            on_lost=self._lost,
+            on_lost=self._lose,
         )
         self._janitor = Janitor(
             owner=self._owner,
@@ -212,7 +260,7 @@ class Supervisor:
             sweep_output=lambda share, now: sweep_output(root, share, self._plan, storage, now),
             on_change=self._dispatcher.wake,
             on_jump=self._jumped,
-            on_lost=self._lost,
+            on_lost=self._lose,
         )
         self._service = service
         self._storage = storage
@@ -235,6 +283,7 @@ class Supervisor:
         self._tables = timetables(self._plan, storage, boot, self._clock.now()) if self._schedule else []
 
     def _begin(self, storage: Storage) -> None:
+        self._tell_recovered(self._left)
         fd = storage.wake_fd()
         if fd is not None:
             self._loop.watch(fd, read=self._woken)
@@ -269,16 +318,19 @@ class Supervisor:
         targets, now = {"all", f"task:{task.name}", f"pool:{task.pool}"}, self._loop.now()
         return any(p.target in targets and (p.until is None or p.until > now) for p in self._pauses)
 
-    def _read_pauses(self, storage: Storage, service: Service) -> None:
+    def _read_pauses(self) -> None:
         now = self._loop.now()
-        service.ask(lambda: storage.pauses(now), self._take_pauses, lambda _error: None)
+        self._service.ask(lambda: self._storage.pauses(now), self._take_pauses, self._read_pauses_later)
+
+    def _read_pauses_later(self, _error: Exception) -> None:
+        self._loop.after(START_PAUSE, self._read_pauses)
 
     def _take_pauses(self, pauses: list[Pause]) -> None:
         self._pauses = tuple(pauses)
 
-    def _lost(self) -> None:
+    def _lose(self) -> None:
         """This owner was voided: nothing of it may be written; what runs is ended, a new start recovers."""
-        self._forced = True
+        self._lost = self._forced = True
         self._loop.stop()
 
     def _owner_info(self) -> OwnerInfo:
@@ -325,7 +377,8 @@ class Supervisor:
         self._emit(Stopping(self._dispatcher.running, self._plan.shutdown_timeout))
         self._janitor.report()
         self._deadline = self._loop.after(self._plan.shutdown_timeout, self._interrupt)
-        self._dispatcher.wake()
+        if self._dispatcher.is_settled and not self._dispatcher.running:
+            self._finish(stuck=0)
 
     def _interrupt(self) -> None:
         self._dispatcher.end_all(Ending.INTERRUPTED)
@@ -345,6 +398,7 @@ class Supervisor:
     def _force(self) -> None:
         """The end of patience: what is not written now is recovered at the next start."""
         self._forced = True
+        self._service.patience = LAST_WORD
         self._loop.stop()
 
     def _quiet(self) -> None:
@@ -352,7 +406,11 @@ class Supervisor:
         if self._stopping:
             self._finish(stuck=0)
         elif self._until is not Until.SIGNAL and self._dispatcher.is_idle and self._scheduler.is_quiet:
-            self._service.ask(self._work_left, self._maybe_finish, lambda _error: None)
+            self._service.ask(self._work_left, self._maybe_finish, self._ask_later)
+
+    def _ask_later(self, _error: Exception) -> None:
+        """Whether work is left is asked again in the quiet after another turn."""
+        self._loop.after(START_PAUSE, self._dispatcher.wake)
 
     def _work_left(self) -> tuple[bool, int]:
         """Whether a run is still to come, and how many wait that nobody here can claim."""
@@ -370,5 +428,5 @@ class Supervisor:
             self._finish(stuck)
 
     def _finish(self, stuck: int) -> None:
-        self._emit(Stopped(self._dispatcher.interrupted, stuck))
+        self._stuck = stuck
         self._loop.stop()

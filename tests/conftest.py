@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from hypothesis import settings
@@ -14,6 +16,10 @@ from tests.live import Project
 # Examples are the same in every run: a failure can be met again. No deadline: machines are busy.
 settings.register_profile("jobrunner", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("jobrunner")
+
+LONGEST = 240.0  # seconds for one test, its fixtures included
+FULL = 15  # times as many for a drill in its full length
+REMINDER = 100.0  # seconds for a test that hangs to clean up, before it is reminded
 
 
 @pytest.fixture(autouse=True)
@@ -30,11 +36,30 @@ def full_drills() -> bool:
     return os.environ.get("JOBRUNNER_DRILLS") == "full"
 
 
+@pytest.fixture(autouse=True)
+def _ends_in_time(full_drills: bool) -> Iterator[None]:
+    """A test that hangs fails, with what it had printed; again and again, until it has cleaned up."""
+    before = signal.signal(signal.SIGALRM, _too_long)
+    signal.setitimer(signal.ITIMER_REAL, LONGEST * (FULL if full_drills else 1), REMINDER)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _too_long(_number: int, _frame: FrameType | None) -> None:
+    pytest.fail("the test took too long: it hangs, or the machine does")
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    """An empty folder to write a jobs.yaml into and to run it."""
+def project(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Project]:
+    """An empty folder to write a jobs.yaml into and to run it; a failed test shows what was logged there."""
     made = Project(tmp_path)
     try:
         yield made
     finally:
-        made.close()
+        try:
+            made.close()
+        finally:
+            request.node.add_report_section("teardown", "log of the supervisors", made.logs())

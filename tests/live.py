@@ -8,19 +8,23 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from jobrunner.clock import SystemClock
+from jobrunner.durations import SECOND
 from jobrunner.errors import StorageError
 from jobrunner.storage import open_storage
 
-PATIENCE = 15.0  # seconds; generous, since machines that run tests are often busy with something else
+PATIENCE = 60.0  # seconds; generous, since machines that run tests are often busy with something else
+ENDED_BY = 10.0  # seconds that processes get to be gone, after what they belonged to (I7: one, and grace)
+LAST_LINES = 300  # of a log, in the report of a failed test
 LOOK = 0.05  # seconds between two looks at a storage
 COMMAND = (sys.executable, "-m", "jobrunner")
+CLOCK = SystemClock()
 
 Event = dict[str, Any]
 
@@ -41,7 +45,7 @@ class LiveSupervisor:
         )
         self.events: list[Event] = []
         self.words: list[str] = []  # lines that are not JSON: complaints before the log begins
-        self._news = threading.Condition()
+        self._news = threading.Condition()  # its lock may be taken again by the thread that has it
         self._over = False
         self._reader = threading.Thread(target=self._read, args=(self.process.stderr,), daemon=True)
         self._reader.start()
@@ -77,12 +81,12 @@ class LiveSupervisor:
     def wait_for_ready(self, timeout: float = PATIENCE) -> None:
         """Wait until it owns the storage beside its file: for a log level at which `ready` is not said."""
         url = f"sqlite:///{self._file.parent / '.jobrunner' / self._file.stem}.db"
-        for _ in range(int(timeout / LOOK)):
+
+        def ready() -> bool:
             assert self.process.poll() is None, f"the supervisor ended:\n{self.log()}"
-            if self._owns(url):
-                return
-            threading.Event().wait(LOOK)
-        raise AssertionError(f"the supervisor was not ready within {timeout} s:\n{self.log()}")
+            return self._owns(url)
+
+        wait_until(ready, lambda: f"the supervisor was not ready:\n{self.log()}", timeout)
 
     def _owns(self, url: str) -> bool:
         try:
@@ -90,7 +94,7 @@ class LiveSupervisor:
         except StorageError:  # not made yet
             return False
         try:
-            return any(s.alive and s.owner.pid == self.pid for s in storage.supervisors(SystemClock().now()))
+            return any(s.alive and s.owner.pid == self.pid for s in storage.supervisors(CLOCK.now()))
         finally:
             storage.close()
 
@@ -98,6 +102,7 @@ class LiveSupervisor:
         """The exit code, once the process has ended by itself."""
         code = self.process.wait(timeout)
         self._reader.join(timeout)
+        assert not self._reader.is_alive(), f"it ended, and somebody holds its log open:\n{self.log()}"
         return code
 
     def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = PATIENCE) -> int:
@@ -117,14 +122,19 @@ class LiveSupervisor:
 
     def log(self) -> str:
         """Everything that was said, for the message of a failed test."""
-        said = [json.dumps(event, ensure_ascii=False) for event in self.events]
-        return "\n".join([*self.words, *said])
+        with self._news:
+            said = [json.dumps(event, ensure_ascii=False) for event in self.events[-LAST_LINES:]]
+            return "\n".join([*self.words, *said])
 
     def close(self) -> None:
-        if self.process.poll() is None:
-            self.stop()
-        if self.process.stderr is not None:
-            self.process.stderr.close()
+        try:
+            if self.process.poll() is None:
+                self.stop()
+        finally:
+            self.process.kill()  # does nothing when it has ended
+            self.process.wait()
+            if self.process.stderr is not None and not self._reader.is_alive():
+                self.process.stderr.close()
 
     def _read(self, stream: IO[str]) -> None:
         for line in stream:
@@ -140,6 +150,14 @@ class LiveSupervisor:
             self.events.append(json.loads(line))
         except json.JSONDecodeError:
             self.words.append(line)
+
+
+def wait_until(holds: Callable[[], bool], otherwise: Callable[[], str], timeout: float = PATIENCE) -> None:
+    """Look again and again until this holds; `otherwise` says what was wrong when time is up."""
+    deadline = CLOCK.monotonic() + round(timeout * SECOND)
+    while not holds():
+        assert CLOCK.monotonic() < deadline, f"not within {timeout} s: {otherwise()}"
+        threading.Event().wait(LOOK)
 
 
 def _fits(event: Event, name: str, wanted: Mapping[str, object]) -> bool:
@@ -158,6 +176,7 @@ class Project:
 
     folder: Path
     _started: ExitStack = field(default_factory=ExitStack)
+    _supervisors: list[LiveSupervisor] = field(default_factory=list)
 
     @property
     def file(self) -> Path:
@@ -174,6 +193,7 @@ class Project:
         """Start the supervisor and wait until it works."""
         supervisor = LiveSupervisor(self.file, *options, env=clean_environment(self.folder))
         self._started.callback(supervisor.close)
+        self._supervisors.append(supervisor)
         if ready:
             supervisor.wait_for("ready")
         return supervisor
@@ -193,11 +213,68 @@ class Project:
             check=False,
         )
 
+    @contextmanager
+    def client(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """`jobrunner ARGUMENTS` in this folder, to talk to while it runs; killed at the end of the block."""
+        with subprocess.Popen(
+            [*COMMAND, *arguments],
+            cwd=self.folder,
+            env=clean_environment(self.folder),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
     def answer(self, *arguments: str, exit_code: int = 0) -> Any:
         """The JSON document that `jobrunner ARGUMENTS --json` prints."""
         done = self.jobrunner(*arguments, "--json")
         assert done.returncode == exit_code, done
         return json.loads(done.stdout)
 
+    def logs(self) -> str:
+        """What all supervisors have said, for the report of a failed test."""
+        return "\n\n".join(
+            f"pid {s.pid}, exit code {s.process.poll()}:\n{s.log()}" for s in self._supervisors
+        )
+
     def close(self) -> None:
-        self._started.close()
+        """End what was started here; nothing of it is left, unless a supervisor was killed by the test."""
+        try:
+            self._started.close()
+        finally:
+            left = self._left()
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        killed = any(each.process.returncode == -signal.SIGKILL for each in self._supervisors)
+        assert killed or not left, f"processes that outlived their supervisor: {left}"
+
+    def _left(self) -> dict[int, str]:
+        """The processes of this folder that do not end by themselves, with their command lines."""
+        if self._supervisors:
+            with suppress(AssertionError):
+                wait_until(lambda: not processes_of(self.folder), lambda: "", ENDED_BY)
+        return processes_of(self.folder)
+
+
+def processes_of(home: Path) -> dict[int, str]:
+    """The living processes whose environment has this home, as `clean_environment` sets it."""
+    mark = f"HOME={home}".encode()
+    living = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
+    return {
+        pid: _text(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace")
+        for pid in living
+        if mark in _text(pid, "environ").split(b"\0")
+    }
+
+
+def _text(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:  # gone meanwhile
+        return b""

@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, NoReturn
 
 from jobrunner.errors import UsageError
@@ -65,7 +64,8 @@ def _take_json(found: Arguments, text: str, where: str) -> None:
 
 def _content(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        with open(path, encoding="utf-8") as file:
+            return file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--args: cannot read the file {path!r}: {error}", help=_FORMS) from None
 

@@ -80,7 +80,7 @@ class RunId(StringParamType):
         param: click.Parameter,  # noqa: ARG002 - as click calls it
         incomplete: str,
     ) -> list[CompletionItem]:
-        return [item for item in _run_items(ctx) if str(item.value).startswith(incomplete)]
+        return _run_items(ctx, incomplete)
 
 
 class TaskOrRun(StringParamType):
@@ -94,8 +94,8 @@ class TaskOrRun(StringParamType):
         param: click.Parameter,  # noqa: ARG002 - as click calls it
         incomplete: str,
     ) -> list[CompletionItem]:
-        items = [*_task_items(ctx), *_run_items(ctx)]
-        return [item for item in items if str(item.value).startswith(incomplete)]
+        tasks = [item for item in _task_items(ctx) if str(item.value).startswith(incomplete)]
+        return [*tasks, *_run_items(ctx, incomplete)]
 
 
 TASK: Final = TaskName()
@@ -111,14 +111,20 @@ def _task_items(ctx: click.Context) -> list[CompletionItem]:
     return [CompletionItem(each.name, help=each.description) for each in tasks]
 
 
-def _run_items(ctx: click.Context) -> list[CompletionItem]:
+def _run_items(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    """Endings are shown, since they tell runs apart; the beginning of a whole id is completed too."""
     from click.shell_completion import CompletionItem
 
     from jobrunner.ids import short_id
     from jobrunner.storage import RunFilter
 
     runs = _ask(ctx, lambda session: session.storage().runs(RunFilter(limit=_MOST_RUNS)))
-    return [CompletionItem(short_id(run.id), help=f"{run.task} {run.state.value}") for run in runs or ()]
+    found: list[CompletionItem] = []
+    for run in runs or ():
+        shown = next((each for each in (short_id(run.id), run.id) if each.startswith(incomplete)), None)
+        if shown is not None:
+            found.append(CompletionItem(shown, help=f"{run.task} {run.state.value}"))
+    return found
 
 
 def _ask(ctx: click.Context, question: Callable[[Session], Any]) -> Any:

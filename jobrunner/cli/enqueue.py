@@ -9,7 +9,7 @@ import click
 from jobrunner.catalogue import Entry
 from jobrunner.client import enqueue, forced_entry
 from jobrunner.durations import Micros
-from jobrunner.errors import NotFound, UsageError
+from jobrunner.errors import UsageError
 from jobrunner.ids import new_id
 from jobrunner.model import NewRun
 from jobrunner.storage import Storage
@@ -92,12 +92,9 @@ def _check_options(*, delay: str | None, at: str | None, wait: bool, needs_wait:
 
 
 def _entry(session: Session, task: str, *, force: bool) -> Entry:
-    try:
-        return session.entry(task)
-    except NotFound:
-        if not force:
-            raise
-        return forced_entry(task)
+    if force:
+        return session.entry_or_none(task) or forced_entry(task)
+    return session.entry(task)
 
 
 def _due_at(session: Session, delay: str | None, at: str | None, now: Micros) -> Micros | None:

@@ -55,9 +55,11 @@ def logs_command(
     if since is not None:
         start = past(since, "--since", now=session.now(), zone=session.zone())
     states = (State.FAILED,) if failed else ()
-    runs = [run for target in targets for run in _runs(session, target, states, start)]
+    runs = [run for target in targets for run in _runs(session, target, states, start, follow=follow)]
     writer: Writer = (
-        JsonWriter(sys.stdout) if session.json else TextWriter(sys.stdout, prefixed=len(runs) > 1)
+        JsonWriter(sys.stdout)
+        if session.json
+        else TextWriter(sys.stdout, prefixed=max(len(runs), len(targets)) > 1)
     )
     with ExitStack() as stack:
         view = _View(session, writer, stack, attempt=attempt, only_stderr=only_stderr)
@@ -70,14 +72,19 @@ def logs_command(
     return 0
 
 
-def _runs(session: Session, target: str, states: tuple[State, ...], since: Micros | None) -> list[Run]:
-    """Oldest first. Of a task: the latest run that has begun, or all of them since a moment."""
+def _runs(
+    session: Session, target: str, states: tuple[State, ...], since: Micros | None, *, follow: bool
+) -> list[Run]:
+    """Oldest first. Of a task: the latest run that has begun, or all of them since a moment.
+
+    Raises NotFound when there is none, unless a task is followed: its first run may come.
+    """
     runs = runs_meant(session, target, states=states, limit=LATEST if since is None else MOST_RUNS)
     if since is not None:
         runs = [run for run in runs if run.created_at >= since]
     else:
         runs = [run for run in runs if run.attempt][:1] or runs[:1]
-    if not runs:
+    if not runs and not (follow and _tasks(session, (target,))):
         failed = " failed" if states else ""
         raise NotFound(f"{target} has no{failed} run", help=f"jobrunner history {target}")
     return runs[::-1]
@@ -132,7 +139,10 @@ def _follow(view: _View, runs: list[Run], *, tasks: tuple[str, ...]) -> None:
 
     storage, pause = view.session.storage(), Event()
     live = runs
-    last = max((run.seq for run in runs), default=0)
+    if not runs:
+        say(f"waiting for a run of {', '.join(tasks)}")
+    known = runs or storage.runs(RunFilter(tasks=tasks, limit=1))
+    last = max((run.seq for run in known), default=0)
     while live or tasks:
         live = [storage.run(run.id) for run in live]
         for run in live:

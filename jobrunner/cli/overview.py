@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+import os
 from typing import TYPE_CHECKING, Final
 
 from jobrunner.catalogue import Entry
@@ -73,8 +73,9 @@ def _running(screen: Screen, supervisor: Supervisor) -> str:
     if status.draining:
         head = screen.paint("● stopping", "yellow")
     busy = sum(status.busy.values())
+    file = os.path.basename(owner.config) or "(no file)"
     parts = [
-        f"{PurePath(owner.config).name or '(no file)'} (loaded {_loaded(screen, status.config_loaded_at)})",
+        f"{file} (loaded {_loaded(screen, status.config_loaded_at)})",
         f"pid {owner.pid} on {owner.host}",
         f"up {how_long(screen.now - owner.started_at)}"
         if screen.tty

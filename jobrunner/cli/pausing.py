@@ -85,7 +85,7 @@ def _target(session: Session, task: str | None, pool: str | None, *, everything:
     catalogue = session.published()
     if catalogue is None:
         raise NotFound(
-            f"nothing is known on {session.url()} yet", help=f"start it: {session.start_command()}"
+            f"nothing is known on {session.place()} yet", help=f"start it: {session.start_command()}"
         )
     names = [each.name for each in catalogue.pools]
     if pool is not None and pool not in names:

@@ -31,6 +31,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Door]]] = {
         "next": Door("next", "Show the next ticks of tasks or of a cron expression."),
         "history": Door("runs", "List runs, newest first."),
         "logs": Door("logs", "Show captured output."),
+        "why": Door("why", "Say why a task ran, did not run, or has not run yet."),
     },
     "Intervene": {
         "cancel": Door("intervene", "End runs, or take them out of the queue."),

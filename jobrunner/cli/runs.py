@@ -11,7 +11,7 @@ import click
 from jobrunner.catalogue import Entry
 from jobrunner.client import nearest
 from jobrunner.durations import format_duration
-from jobrunner.errors import AmbiguousRun, NotFound, UsageError
+from jobrunner.errors import AmbiguousRun, NotFound
 from jobrunner.ids import short_id
 from jobrunner.model import Attempt, Run, State, Trigger
 from jobrunner.storage import RunFilter
@@ -161,7 +161,7 @@ def _facts(screen: Screen, run: Run, entry: Entry | None) -> dict[str, str]:
         "started": "" if run.started_at is None else screen.past(run.started_at),
         "finished": "" if run.finished_at is None else screen.past(run.finished_at),
         "took": "" if _took(run) == "—" else _took(run),
-        "attempt": f"{run.attempt} of {most}" if most else str(run.attempt),
+        "attempt": f"{run.attempt} of {most}" if most and run.attempt <= most else str(run.attempt),
         "arguments": _arguments(args, kwargs),
         "priority": str(run.priority),
         "pool": run.pool,
@@ -205,10 +205,10 @@ def _attempt_row(screen: Screen, attempt: Attempt) -> list[Cell]:
 def runs_meant(session: Session, target: str, *, states: tuple[State, ...], limit: int) -> list[Run]:
     """The run with this id, or else the latest runs of this task in these states.
 
-    Raises NotFound when neither is there, UsageError when nothing is stored yet.
+    Raises NotFound when neither is there.
     """
     if not session.exists():
-        raise UsageError(f"no runs on {session.url()} yet", help=f"start it: {session.start_command()}")
+        raise NotFound(f"no runs on {session.place()} yet", help=f"start it: {session.start_command()}")
     storage = session.storage()
     if storage.entry(target) is not None:
         return storage.runs(RunFilter(tasks=(target,), states=states, limit=limit))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Final, NamedTuple, TextIO
 
@@ -24,8 +23,7 @@ class Cell(NamedTuple):
     colour: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Screen:
+class Screen(NamedTuple):
     """One stream, and how to write for whoever reads it."""
 
     stream: TextIO

@@ -8,14 +8,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import tzinfo
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from jobrunner.clock import Clock, SystemClock
 from jobrunner.errors import ConfigError, NotFound, StorageError, StorageRefused
 
 if TYPE_CHECKING:  # what only some commands need is imported when they ask: `--help` is felt
-    from pathlib import Path
-
     from jobrunner.catalogue import Catalogue, Entry
     from jobrunner.durations import Micros
     from jobrunner.storage import Storage
@@ -34,6 +32,7 @@ class Session:
     clock: Clock = field(default_factory=SystemClock)
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     arguments: tuple[str, ...] = ()  # as typed, for messages
+    _url: str | None = None
     _storage: Storage | None = None
 
     # ---- where
@@ -61,13 +60,21 @@ class Session:
         return self.backend is None and self.config_or_none() is not None
 
     def url(self) -> str:
-        """The URL of the storage: `--backend`, JOBRUNNER_BACKEND, or what the file says."""
-        given = self.backend or self.environ.get("JOBRUNNER_BACKEND")
-        if given:
-            return given
+        """The URL of the storage: `--backend`, JOBRUNNER_BACKEND, or what the file says (read once)."""
+        if self._url is None:
+            self._url = self.backend or self.environ.get("JOBRUNNER_BACKEND") or self._url_of_file()
+        return self._url
+
+    def _url_of_file(self) -> str:
         from jobrunner.config.discover import backend_of
 
         return backend_of(self.config_file(), self.environ)
+
+    def place(self) -> str:
+        """Where the storage lies, for messages: its file, or its URL."""
+        from jobrunner.place import storage_file
+
+        return storage_file(self.url()) or self.url()
 
     # ---- storage
 
@@ -118,18 +125,28 @@ class Session:
 
     def entry(self, name: str) -> Entry:
         """A task of the published catalogue. Raises NotFound with the nearest names."""
-        if not self.exists():
-            raise NotFound(
-                f"no task {name!r} is known: no supervisor has run on {self.url()} yet",
-                help=f"start it: {self.start_command()}",
-            )
-        found = self.storage().entry(name)
-        if found is None:
-            from jobrunner.client import unknown_task
+        return self.entry_or_none(name) or self._no_such_task(name)
 
-            catalogue = self.storage().catalogue()
-            raise unknown_task(name, catalogue.tasks if catalogue else ())
-        return found
+    def entry_or_none(self, name: str) -> Entry | None:
+        """The same, or None."""
+        return self.storage().entry(name) if self.exists() else None
+
+    def _no_such_task(self, name: str) -> NoReturn:
+        from jobrunner.client import unknown_task
+
+        catalogue = self.published()
+        if catalogue is not None:
+            raise unknown_task(name, catalogue.tasks)
+        if self.has_file():
+            from .files import plan_of
+
+            tasks = plan_of(self).tasks  # a file that no supervisor could start with says so here
+            if name not in tasks:
+                raise unknown_task(name, tasks)
+        raise NotFound(
+            f"nobody knows of {name} yet: no supervisor has run on {self.place()}",
+            help=f"start it: {self.start_command()}",
+        )
 
     def published(self) -> Catalogue | None:
         """The catalogue in the storage, None when nothing was published yet."""
@@ -182,10 +199,10 @@ def zone_named(name: str) -> tzinfo | None:
         return None
 
 
-def _may_be_there(file: Path) -> bool:
+def _may_be_there(file: str) -> bool:
     """True for a file in a folder that does not let us look, too."""
     try:
-        file.lstat()
+        os.lstat(file)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
@@ -193,11 +210,13 @@ def _may_be_there(file: Path) -> bool:
     return True
 
 
-def _foreign_owner(file: Path) -> str | None:
+def _foreign_owner(file: str) -> str | None:
     """The owner of a file or of its nearest visible folder, if that is somebody else who keeps us out."""
-    for place in (file, *file.parents):
+    from jobrunner.config.reading import folders_above
+
+    for place in (file, *folders_above(file)):
         try:
-            status = place.stat()
+            status = os.stat(place)
         except OSError:
             continue
         kept_out = not os.access(place, os.R_OK | os.W_OK | (os.X_OK if place != file else 0))

@@ -47,7 +47,7 @@ def show_command(session: Session, *, target: str) -> int:
 
 
 def _is_known(session: Session, target: str) -> bool:
-    return session.exists() and session.storage().entry(target) is not None
+    return session.entry_or_none(target) is not None
 
 
 def _run(session: Session, target: str) -> Run | None:

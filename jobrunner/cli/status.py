@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import click
 
@@ -20,8 +20,7 @@ NOBODY = NoSupervisor.exit_code
 WATCH_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Look(NamedTuple):
     """Everything that one look at the storage found."""
 
     url: str
@@ -78,14 +77,14 @@ def status_command(session: Session, *, task: str | None, watch: bool, failing: 
 
     Exit code 3: no supervisor is alive.
     """
-    if not session.exists():
-        return _nothing_yet(session)
     if watch:
         return _watch(session, task, failing=failing)
     return _show(session, task, failing=failing)
 
 
 def _show(session: Session, task: str | None, *, failing: bool, watch: bool = False) -> int:
+    if not session.exists():
+        return _nothing_yet(session, watch=watch)
     look = look_at(session.storage(), session.now(), task=task)
     if task is not None and look.entry(task) is None and not _has_runs(look, task):
         from jobrunner.client import unknown_task
@@ -129,14 +128,14 @@ def _watch(session: Session, task: str | None, *, failing: bool) -> int:
         pause.wait(WATCH_SECONDS)
 
 
-def _nothing_yet(session: Session) -> int:
+def _nothing_yet(session: Session, *, watch: bool) -> int:
     """No storage: no supervisor has ever run here."""
     screen = session.screen()
     if session.json:
         from .status_document import empty_document
 
-        screen.json(empty_document(session.url()))
+        screen.json(empty_document(session.url()), one_line=watch)
         return NOBODY
-    screen.line(f"{screen.paint('○ stopped', 'yellow')}   no supervisor has run on {session.url()} yet")
+    screen.line(f"{screen.paint('○ stopped', 'yellow')}   no supervisor has run on {session.place()} yet")
     screen.line(f"  start it: {session.start_command()}")
     return NOBODY

@@ -38,7 +38,7 @@ def _catalogue(session: Session) -> Catalogue:
         return published
     if not session.has_file():
         raise NotFound(
-            f"nothing is known on {session.url()} yet", help=f"start it: {session.start_command()}"
+            f"nothing is known on {session.place()} yet", help=f"start it: {session.start_command()}"
         )
     from .files import plan_of
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from jobrunner.catalogue import Entry
 from jobrunner.durations import SECOND, Micros, format_duration
+from jobrunner.errors import ResultTimeout
 from jobrunner.ids import short_id
 from jobrunner.model import Run, State
 from jobrunner.storage import Storage
@@ -18,7 +19,6 @@ from .screen import is_terminal, say
 from .session import Session
 from .words import several_lines, standing
 
-TIMED_OUT: Final = 124
 _LOOK: Final[Micros] = SECOND // 5  # between two looks at a run that somebody is watching
 _DIED: Final = 128  # a shell's code for a death by signal is 128 + its number
 
@@ -32,7 +32,7 @@ def wait_for_result(
     exit_status: bool,
     logs: bool,
 ) -> int:
-    """Wait, print the result on stdout, and give the exit code."""
+    """Wait, print the result on stdout, and give the exit code. Raises ResultTimeout."""
     try:
         run = _wait(session, run_id, patience, logs=logs)
     except KeyboardInterrupt:
@@ -41,11 +41,11 @@ def wait_for_result(
     if session.json:
         session.screen().json(run_document(run, entry))
     if not run.state.is_final:
-        say(
-            f"error: run {short_id(run_id)} of {run.task} is still {run.state.value} after"
-            f" {format_duration(patience or 0)}; it goes on: jobrunner show {short_id(run_id)}"
+        raise ResultTimeout(
+            f"run {short_id(run_id)} of {run.task} is still {run.state.value} after"
+            f" {format_duration(patience or 0)}",
+            help=f"it goes on: jobrunner show {short_id(run_id)}",
         )
-        return TIMED_OUT
     if not session.json:
         _print_result(run)
     return _exit_code(run, exit_status=exit_status)

@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ConfigError
 from .backend import BackendError, backend_url
-from .environment import parse_environment
-from .interpolate import InterpolationError, interpolate
 from .problems import Findings, render_problems
-from .reading import Source, read_source
+from .reading import Source, folders_above, read_source
 
 if TYPE_CHECKING:
     from .values import Document
@@ -34,26 +32,21 @@ def find_config(explicit: str | None, environ: Mapping[str, str], cwd: str | os.
     """
     named = explicit or environ.get("JOBRUNNER_CONFIG")
     if named:
-        return _named(named, os.path.join(cwd, named), "-c" if explicit else "JOBRUNNER_CONFIG")
+        return _named(named, os.path.join(cwd, named), "" if explicit else ", named by JOBRUNNER_CONFIG")
     return next((path for path in _candidates(environ, os.path.abspath(cwd)) if os.path.exists(path)), None)
 
 
 def _named(name: str, path: str, by: str) -> str:
     if not os.path.exists(path):
-        raise ConfigError(
-            f"there is no file {name}, named by {by}", help=f"looked for {os.path.abspath(path)}"
-        )
+        raise ConfigError(f"there is no file {name}{by}", help=f"looked for {os.path.abspath(path)}")
     return name if os.path.exists(name) else path
 
 
 def _candidates(environ: Mapping[str, str], folder: str) -> list[str]:
-    upwards = [folder]
-    while (above := os.path.dirname(upwards[-1])) != upwards[-1]:
-        upwards.append(above)
     home = environ.get("HOME") or os.path.expanduser("~")
     settings = environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
     return [
-        *(os.path.join(each, NAME) for each in upwards),
+        *(os.path.join(each, NAME) for each in folders_above(os.path.join(folder, NAME))),
         os.path.join(settings, "jobrunner", NAME),
         os.path.join("/etc/jobrunner", NAME),
     ]
@@ -71,7 +64,7 @@ def backend_of(path: str, environ: Mapping[str, str]) -> str:
         raise ConfigError(render_problems(problems, {}).rpartition("\n")[0])
     try:
         return backend_url(_given(source, environ), source.path)
-    except (BackendError, InterpolationError) as error:
+    except BackendError as error:
         raise ConfigError(f"{path}: backend: {error.message}", help=error.help) from None
 
 
@@ -95,6 +88,7 @@ def _may_hold_backend(text: str) -> bool:
 
 def _read(source: Source, environ: Mapping[str, str]) -> str | None:
     """The same by way of the nodes, for quotes, anchors and variables."""
+    from .interpolate import InterpolationError, interpolate
     from .load import load_nodes
     from .values import Document
 
@@ -109,11 +103,15 @@ def _read(source: Source, environ: Mapping[str, str]) -> str | None:
         return None
     if not isinstance(value, str):
         raise BackendError("wrong-type", "got no text, expected a URL such as sqlite:///jobs.db")
-    return interpolate(value, {**_env_file(document, source, environ), **environ}, {})
+    try:
+        return interpolate(value, {**_env_file(document, source, environ), **environ}, {})
+    except InterpolationError as error:
+        raise BackendError(error.code, error.message, help=error.help) from None
 
 
 def _env_file(document: Document, source: Source, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of the file's own env files; one that is missing is for `check` to complain of."""
+    from .environment import parse_environment
     from .values import Values
 
     names = Values(document, environ, Findings()).key("env_file")

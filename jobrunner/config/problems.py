@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 MOST_SHOWN: Final = 20
@@ -23,8 +22,7 @@ class Place(NamedTuple):
     width: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class Problem(NamedTuple):
     """Something that is wrong (`error`) or doubtful (`warning`) in a file."""
 
     file: str

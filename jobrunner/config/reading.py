@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..durations import format_size
 from .problems import LINE_BREAKS, Findings, Place
@@ -22,8 +20,7 @@ _KINDS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Source(NamedTuple):
     """A file that was read: the name by which problems know it, its absolute path, and its content."""
 
     name: str
@@ -109,18 +106,27 @@ def intruders(descriptor: int, path: str, name: str) -> Iterator[tuple[str, str]
     may_write = status.st_mode & stat.S_IWOTH or _written_by_group(status)
     if may_write and not _is_read_only(descriptor):
         yield f"{name} can be written by other users", f"chmod go-w {name}"
-    given, real = Path(os.path.abspath(path)), Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-    for folder in dict.fromkeys([*given.parents, *real.parents]):
-        above = folder.stat()
+    given = folders_above(os.path.abspath(path))
+    real = folders_above(os.readlink(f"/proc/self/fd/{descriptor}"))
+    for folder in dict.fromkeys([*given, *real]):
+        above = os.stat(folder)
         if above.st_mode & stat.S_ISVTX:
             continue
-        near = folder in (given.parent, real.parent)
+        near = folder in (given[0], real[0])
         may_write = above.st_mode & stat.S_IWOTH or (near and _written_by_group(above))
         if may_write and not _is_read_only(folder):
             yield f"{name} lies below {folder}, which other users can write", f"chmod go-w {folder}"
 
 
-def _is_read_only(place: int | Path) -> bool:
+def folders_above(path: str) -> list[str]:
+    """The folders above an absolute path, the nearest first."""
+    folders = [os.path.dirname(path)]
+    while (above := os.path.dirname(folders[-1])) != folders[-1]:
+        folders.append(above)
+    return folders
+
+
+def _is_read_only(place: int | str) -> bool:
     """Whether it lies on a file system that is mounted read-only."""
     return bool(os.statvfs(place).f_flag & os.ST_RDONLY)
 

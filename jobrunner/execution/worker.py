@@ -106,9 +106,9 @@ class Worker:
         try:
             outcome = self._prepare(order, definition)
             if outcome is None:
-                if order.reports or self._was_long:
-                    self._send(wire.line("S", order.number, self._clock.now()))
-                started, begun = self._clock.now(), self._clock.monotonic()
+                begun, started = self._clock.monotonic(), self._clock.now()
+                if order.reports or self._was_long:  # its timeout runs from this very moment (rule 14)
+                    self._send(wire.line("S", order.number, started))
                 outcome = self._call(order, definition, begun)
         except (TaskTimeout, TaskCancelled) as error:  # it came between two lines of ours
             self._is_armed = False

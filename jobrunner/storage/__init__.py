@@ -11,7 +11,6 @@ again after an unknown outcome: adds are idempotent by id, ticks by watermark, s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..catalogue import Catalogue, Entry
@@ -35,8 +34,7 @@ class TaskRule(NamedTuple):
     on_busy: str = "wait"  # wait | skip | fail
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class Rules(NamedTuple):
     """The claim rules of one plan; the same object as long as the plan is in force."""
 
     tasks: Mapping[str, TaskRule]
@@ -109,8 +107,7 @@ class OwnerStatus(NamedTuple):
     busy: Mapping[str, int]  # pool -> busy slots
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Supervisor:
+class Supervisor(NamedTuple):
     """A supervisor, as clients see it."""
 
     owner: OwnerInfo
@@ -120,8 +117,7 @@ class Supervisor:
     alive: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pause:
+class Pause(NamedTuple):
     """A pause of a task (`task:NAME`), a pool (`pool:NAME`) or everything (`all`)."""
 
     target: str
@@ -131,8 +127,7 @@ class Pause:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFilter:
+class RunFilter(NamedTuple):
     """Which runs to list, newest first (by order of enqueue)."""
 
     tasks: tuple[str, ...] = ()
@@ -143,8 +138,7 @@ class RunFilter:
     limit: int = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskSummary:
+class TaskSummary(NamedTuple):
     """What `status` shows of a task."""
 
     task: str
@@ -157,8 +151,7 @@ class TaskSummary:
     typical: Micros | None = None  # median duration of the recent successes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DayStats:
+class DayStats(NamedTuple):
     """Runs that finished in the last 24 hours."""
 
     ok: int
@@ -166,15 +159,14 @@ class DayStats:
     retried: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Overview:
+class Overview(NamedTuple):
     """Counts of the whole storage, exact up to COUNT_LIMIT."""
 
     counts: Mapping[State, int]
     oldest_queued: Micros | None  # due_at of the oldest queued run
     day: DayStats
     size: int  # bytes
-    tasks: tuple[TaskSummary, ...] = field(default_factory=tuple)
+    tasks: tuple[TaskSummary, ...] = ()
 
 
 class Storage(Protocol):

@@ -129,6 +129,6 @@ def test_a_retry_is_a_new_run_with_the_same_arguments() -> None:
 
 
 def test_a_live_run_is_not_retried() -> None:
-    live = replace(a_final_run(), state=State.RUNNING, finished_at=None)
+    live = a_final_run()._replace(state=State.RUNNING, finished_at=None)
     with pytest.raises(UsageError, match="is running: only a final run is retried"):
         retry(a_call(), live, run_id=RUN_ID, now=NOON)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +16,13 @@ import pytest
 from jobrunner.cli.root import DOORS
 from tests.builders import a_task
 from tests.cli.desk import Desk, Stage
-from tests.live import PATIENCE, Project
+from tests.live import PATIENCE, Project, clean_environment
 
 Open = Callable[..., Stage]
 
-HEAVY = ("pydantic", "croniter", "watchfiles", "yaml", "asyncio", "multiprocessing")
+LIBRARIES = ("pydantic", "croniter", "watchfiles", "yaml")
+SLOW = ("asyncio", "multiprocessing", "pathlib", "hashlib", "subprocess", "difflib")  # of Python's own
+HEAVY = (*LIBRARIES, *SLOW)
 LIST_MODULES = """
 import sys
 from jobrunner.cli import main
@@ -148,13 +151,7 @@ def test_a_reader_that_leaves_early_is_no_error(project: Project) -> None:
 
 def test_an_interrupted_client_is_exit_code_130_and_its_run_goes_on(project: Project) -> None:
     project.write(JOBS)
-    with subprocess.Popen(
-        [sys.executable, "-m", "jobrunner", "enqueue", "--force", "hello", "--wait"],
-        cwd=project.folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as client:
+    with project.client("enqueue", "--force", "hello", "--wait") as client:
         assert client.stderr is not None
         first = client.stderr.readline()  # it warns after the run was added, right before it waits
         assert "no supervisor is running" in first
@@ -298,3 +295,45 @@ def test_commands_options_and_tasks_are_completed(project: Project, words: str, 
         check=False,
     )
     assert f"plain,{expected}" in done.stdout.splitlines()
+
+
+BASH = shutil.which("bash")
+COMPLETED = """
+eval "$(jobrunner completion bash)"
+complete -p jobrunner >&2
+COMP_WORDS=({words}) COMP_CWORD={place}
+_jobrunner_completion jobrunner "" ""
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+@pytest.mark.skipif(BASH is None, reason="there is no bash")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("jobrunner", "hist"), ["history"]),
+        (("jobrunner", "logs", "he"), ["hello", "help-me"]),
+        (("jobrunner", "--backend", "sqlite:///nowhere.db", "logs", "he"), [""]),
+        (("jobrunner", "show", "RUN"), ["RUN"]),
+    ],
+)
+def test_bash_completes_what_the_script_promises(
+    project: Project, words: tuple[str, ...], expected: list[str]
+) -> None:
+    project.write("tasks:\n  hello: {command: echo hello}\n  help-me: {command: echo no}\n")
+    project.start().stop()  # publishes the catalogue
+    run = project.jobrunner("enqueue", "hello").stdout.strip()[-8:]
+    program = project.write(f'#!/bin/sh\nexec {sys.executable} -m jobrunner "$@"\n', "bin/jobrunner")
+    program.chmod(0o755)
+    typed = " ".join(run if word == "RUN" else word for word in words)
+    done = subprocess.run(
+        [BASH or "bash", "--norc", "-c", COMPLETED.format(words=typed, place=len(words) - 1)],
+        cwd=project.folder,
+        env={**clean_environment(project.folder), "PATH": f"{program.parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert "_jobrunner_completion jobrunner" in done.stderr
+    assert done.stdout.splitlines() == [run if word == "RUN" else word for word in expected]

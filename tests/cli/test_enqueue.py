@@ -97,6 +97,20 @@ def test_without_a_storage_no_typing_error_makes_one(desk: Desk) -> None:
     assert list(desk.folder.iterdir()) == []
 
 
+def test_before_the_first_start_the_file_tells_a_typing_error_from_a_task_to_come(desk: Desk) -> None:
+    (desk.folder / "jobs.yaml").write_text("tasks:\n  resize: {command: echo}\n")
+    come = desk("enqueue", "resize", "--json")
+    assert (come.code, come.error["code"]) == (4, "not-found")
+    assert come.error["help"] == f"start it: jobrunner run {desk.folder}/jobs.yaml"
+    mistyped = desk("enqueue", "resise")
+    assert (mistyped.code, mistyped.err) == (4, "error: no task 'resise'\nhelp: did you mean 'resize'?\n")
+    (desk.folder / "jobs.yaml").write_text("tasks:\n  resize: {comand: echo}\n")
+    invalid = desk("enqueue", "resize")
+    assert invalid.code == 5
+    assert "unknown key 'comand'" in invalid.err
+    assert [each.name for each in desk.folder.iterdir()] == ["jobs.yaml"]
+
+
 def test_it_says_when_nobody_is_there_to_run_it(desk: Desk, theatre: Stage) -> None:
     theatre.storage.leave(theatre.owner.id, NOON)
     answer = desk("enqueue", "resize")
@@ -162,5 +176,7 @@ def test_wait_with_json_prints_the_run(desk: Desk, theatre: Stage) -> None:
 def test_a_timeout_is_exit_code_124_and_the_run_goes_on(desk: Desk, theatre: Stage) -> None:
     answer = desk("enqueue", "resize", "--wait", "--timeout", "10ms")
     assert (answer.code, answer.out) == (124, "")
-    assert "is still queued after 10 ms; it goes on" in answer.err
-    assert theatre.storage.overview(NOON).counts[State.QUEUED] == 1
+    assert "is still queued after 10 ms\nhelp: it goes on: jobrunner show" in answer.err
+    told = desk("enqueue", "resize", "--wait", "--timeout", "10ms", "--json")
+    assert (told.code, told.document["state"], told.error["code"]) == (124, "queued", "timeout")
+    assert theatre.storage.overview(NOON).counts[State.QUEUED] == 2

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 
 import pytest
 
-from tests.live import PATIENCE, Project, clean_environment
+from tests.live import PATIENCE, Project
 
 JOBS = """\
 tasks:
@@ -41,13 +40,7 @@ def test_exit_status_passes_the_commands_code_on(live: Project) -> None:
 
 def test_logs_are_followed_until_the_run_is_final(live: Project) -> None:
     run = live.jobrunner("enqueue", "gate").stdout.strip()
-    with subprocess.Popen(
-        [sys.executable, "-m", "jobrunner", "logs", "-f", run],
-        cwd=live.folder,
-        env=clean_environment(live.folder),
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as follower:
+    with live.client("logs", "-f", run) as follower:
         assert follower.stdout is not None
         assert follower.stdout.readline() == "begun\n"
         (live.folder / "gate").write_text("go\n")
@@ -57,14 +50,7 @@ def test_logs_are_followed_until_the_run_is_final(live: Project) -> None:
 
 
 def test_wait_with_logs_shows_the_output_on_stderr_and_the_result_on_stdout(live: Project) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-m", "jobrunner", "enqueue", "gate", "--wait", "--logs"],
-        cwd=live.folder,
-        env=clean_environment(live.folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as client:
+    with live.client("enqueue", "gate", "--wait", "--logs") as client:
         assert client.stderr is not None
         assert client.stderr.readline() == "begun\n"
         (live.folder / "gate").write_text("go\n")
@@ -74,14 +60,7 @@ def test_wait_with_logs_shows_the_output_on_stderr_and_the_result_on_stdout(live
 
 
 def test_a_running_run_is_cancelled_and_says_so(live: Project) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-m", "jobrunner", "enqueue", "sleeper", "--wait", "--logs", "--json"],
-        cwd=live.folder,
-        env=clean_environment(live.folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as client:
+    with live.client("enqueue", "sleeper", "--wait", "--logs", "--json") as client:
         assert client.stderr is not None
         assert client.stderr.readline() == "asleep\n"
         assert live.answer("cancel", "sleeper")["ending"]

@@ -114,7 +114,7 @@ def test_before_the_first_start_there_is_nothing_to_open_or_to_make(desk: Desk) 
     assert (
         desk("status").shown(desk.folder)
         == """\
-○ stopped   no supervisor has run on sqlite:///FOLDER/jobs.db yet
+○ stopped   no supervisor has run on FOLDER/jobs.db yet
   start it: jobrunner run jobs.yaml
 exit 3
 """

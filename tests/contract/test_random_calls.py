@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import settings
@@ -195,7 +194,7 @@ class SameAnswers(RuleBasedStateMachine):
         dead = self.desks
         self.enter()
         orphans = [storage.orphans(f"owner-{self.lives}") for storage in self.storages]
-        self.same([[(replace(run, seq=0), owner) for run, owner in each] for each in orphans])
+        self.same([[(run._replace(seq=0), owner) for run, owner in each] for each in orphans])
         for desk, old, found, claims in zip(self.desks, dead, orphans, self.claims, strict=True):
             claims_of = {claim.id: claim for claim in claims}
             settles = [old.end(claims_of[run.id], state, ended_at=self.time) for run, _ in found]
@@ -211,7 +210,7 @@ class SameAnswers(RuleBasedStateMachine):
         if not hasattr(self, "desks"):
             return
         lists = [storage.runs(RunFilter(limit=1000)) for storage in self.storages]
-        self.same([[replace(run, seq=0) for run in runs] for runs in lists])
+        self.same([[run._replace(seq=0) for run in runs] for runs in lists])
         self.same([storage.pauses(self.time) for storage in self.storages])
         self.same([[s.owner.id for s in storage.supervisors(0) if s.alive] for storage in self.storages])
         self.same([without_seqs(storage) for storage in self.storages])

@@ -8,11 +8,12 @@ starts beyond the first = repeated      bounded by the number of faults   I5
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,13 +87,11 @@ def enqueue(storage: Storage, task: str, arguments: Sequence[dict[str, object]])
     return [run.id for run in runs]
 
 
-def finished(storage: Storage, run_ids: Sequence[str], patience: float = 3 * PATIENCE) -> list[Run]:
-    """The runs, once they are all final."""
-    deadline = CLOCK.monotonic() + round(patience * 1_000_000)
+def finished(storage: Storage, run_ids: Sequence[str], patience: float = PATIENCE) -> list[Run]:
+    """The runs, once they are all final; `patience` is for each of them, in the order given."""
     runs: list[Run] = []
     for run_id in run_ids:
-        rest = max(0.0, (deadline - CLOCK.monotonic()) / 1_000_000)
-        run = storage.wait(run_id, rest)
+        run = storage.wait(run_id, patience)
         assert run.state.is_final, f"{run_id} is still {run.state} after {patience} s: {run}"
         runs.append(run)
     return runs
@@ -145,26 +144,19 @@ def command_line(pid: int) -> bytes:
         return b""
 
 
-def marked_with(owner_or_run: str) -> list[int]:
-    """The living processes whose environment names this owner or run."""
-    return [
-        int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if owner_or_run in _text(path)
-    ]
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def kill_one(pids: Sequence[int], chance: random.Random) -> bool:
-    """kill -9 one of these processes; False when there was none."""
+def kill_one(pids: Sequence[int], chance: random.Random) -> int | None:
+    """kill -9 one of these processes: which; None when there was none."""
     if not pids:
-        return False
+        return None
+    pid = chance.choice(list(pids))
     try:
-        os.kill(chance.choice(list(pids)), signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
-        return False
-    return True
+        return None
+    return pid
+
+
+def percentile(figures: Iterable[float], percent: int) -> float:
+    """The figure that this many percent of all do not exceed; 0 when there are none."""
+    ordered = sorted(figures)
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] if ordered else 0.0

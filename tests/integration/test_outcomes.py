@@ -151,20 +151,20 @@ def test_higher_priorities_start_first_and_equal_ones_in_order(project: Project)
     project.write("""
 pools: {one: {kind: command, slots: 1}}
 tasks:
-  first: {command: sleep 0.5, pool: one}
+  first: {command: "until test -e gate; do sleep 0.05; done", pool: one}
   low: {command: "true", pool: one}
   middle: {command: "true", pool: one, priority: 5}
   high: {command: "true", pool: one, priority: 10}
 """)
-    project.start()
+    supervisor = project.start("--log-level", "debug")
     with client(project) as storage:
-        ids = [
-            run
-            for task in ("first", "low", "middle", "high", "low", "high")
-            for run in enqueue(storage, task, [{}])
-        ]
+        [first] = enqueue(storage, "first", [{}])
+        supervisor.wait_for("started", run=first)  # the only slot is taken, until the gate opens
+        tasks = ("low", "middle", "high", "low", "high")
+        ids = [run for task in tasks for run in enqueue(storage, task, [{}])]
+        project.write("", "gate")
         runs = finished(storage, ids)
-    by_start = sorted(runs[1:], key=lambda run: run.started_at or 0)
+    by_start = sorted(runs, key=lambda run: run.started_at or 0)
     assert [run.task for run in by_start] == ["high", "high", "middle", "low", "low"]
     assert [run.seq for run in by_start[:2]] == sorted(run.seq for run in by_start[:2])
 
@@ -174,10 +174,15 @@ def test_a_run_that_did_not_start_in_time_has_expired(project: Project) -> None:
     project.write("""
 pools: {one: {kind: command, slots: 1}}
 tasks:
-  long: {command: sleep 1, pool: one}
+  long: {command: "until test -e gate; do sleep 0.05; done", pool: one}
   perishable: {command: "true", pool: one, expires: 100ms}
 """)
-    project.start()
+    supervisor = project.start("--log-level", "debug")
     with client(project) as storage:
-        [_, run] = finished(storage, enqueue(storage, "long", [{}]) + enqueue(storage, "perishable", [{}]))
+        [long] = enqueue(storage, "long", [{}])
+        supervisor.wait_for("started", run=long)
+        [perishable] = enqueue(storage, "perishable", [{}])
+        [run] = finished(storage, [perishable])  # while the slot is still taken
+        project.write("", "gate")
+        finished(storage, [long])
     assert (run.state, run.reason, run.attempt) == (State.EXPIRED, "expired", 0)

@@ -66,6 +66,6 @@ def test_a_kernel_that_tells_no_boot_id_is_bearable(monkeypatch: pytest.MonkeyPa
         raise FileNotFoundError
 
     machine.boot_id.cache_clear()
-    monkeypatch.setattr(Path, "read_text", missing)
+    monkeypatch.setattr(machine, "_text", missing)
     assert machine.boot_id() == ""
     machine.boot_id.cache_clear()

@@ -66,10 +66,23 @@ def test_the_latest_missed_tick_stands_for_all() -> None:
 
 def test_more_than_ten_misses_are_folded_into_one_row() -> None:
     # rule 10
-    fold, run = decided(MINUTE, NOON, NOON + 30 * MINUTE + 2 * MINUTE)[:2]
+    fold, run = decided(MINUTE, NOON, NOON + 30 * MINUTE)
     assert (fold.first, fold.size, fold.decision) == (NOON + MINUTE, 29, Decision.SKIP)
     assert fold.detail == {"from": NOON + MINUTE, "to": fold.tick, "count": 29}
-    assert (run.decision, run.missed) == (Decision.CATCH_UP, 30)
+    assert (run.tick, run.decision, run.missed) == (NOON + 30 * MINUTE, Decision.CATCH_UP, 30)
+
+
+def test_behind_a_miss_the_latest_tick_runs_for_all_were_it_only_just_late() -> None:
+    # rule 9: one run, the latest; an older one would stand in its way
+    rows = decided(3 * SECOND, NOON, NOON + 2 * MINUTE)
+    assert [row.decision for row in rows] == [Decision.SKIP, Decision.CATCH_UP]
+    assert (rows[-1].tick, rows[-1].missed) == (NOON + 2 * MINUTE, 40)
+
+
+def test_behind_misses_that_nothing_catches_up_the_late_ticks_run() -> None:
+    # rules 5 and 9: none records the misses; up to 60 s late is just late
+    rows = decided(MINUTE, NOON, NOON + 3 * MINUTE, TickPolicy(catch_up=CatchUp.NONE))
+    assert [row.decision for row in rows] == [Decision.SKIP, Decision.RUN, Decision.RUN]
 
 
 def test_without_catch_up_misses_are_only_recorded() -> None:
@@ -117,5 +130,25 @@ def test_a_month_of_missed_seconds_costs_one_decision() -> None:
             return super().next_us(after)
 
     rows = due_ticks(Counting(SECOND), NOON, NOON + 30 * DAY, TickPolicy(), Reason.MISSED_DOWN)
-    assert rows[1].missed == 30 * DAY // SECOND - 61
+    assert rows[1].missed == 30 * DAY // SECOND
     assert calls <= 64
+
+
+@dataclass(frozen=True)
+class AtTheEnd(Every):
+    """Ticks that can be counted, but not all be named: the calendar ends."""
+
+    knows_last: bool = True
+
+    def next_us(self, after: Micros) -> Micros | None:
+        return None
+
+    def previous_us(self, before: Micros) -> Micros | None:
+        return super().previous_us(before) if self.knows_last else None
+
+
+def test_a_tick_that_cannot_be_named_has_no_row() -> None:
+    policy = TickPolicy(catch_up=CatchUp.NONE)
+    for knows_last in (False, True):
+        schedule = AtTheEnd(HOUR, knows_last)
+        assert due_ticks(schedule, NOON - 2 * HOUR, NOON + HOUR, policy, Reason.MISSED_DOWN) == []

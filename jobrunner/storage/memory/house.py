@@ -6,7 +6,7 @@ import heapq
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...catalogue import Catalogue
@@ -73,7 +73,7 @@ class House:
     def update(self, seq: int, **changes: Any) -> Run:
         """Change a run, and where it waits."""
         row = self.rows[seq]
-        row.run = replace(row.run, **changes)
+        row.run = row.run._replace(**changes)
         if row.run.state is not State.RUNNING:
             row.lock = None
         self._place(seq)

@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...catalogue import Catalogue, Entry
@@ -118,7 +117,7 @@ class MemoryStorage:
             if house.bell is None:
                 house.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             for each in list(house.supervisors.values()):
-                house.supervisors[each.owner.id] = replace(each, alive=False)
+                house.supervisors[each.owner.id] = each._replace(alive=False)
             house.supervisors[owner.id] = Supervisor(
                 owner=owner, status=status, heartbeat_at=owner.started_at, left_at=None, alive=True
             )
@@ -127,13 +126,13 @@ class MemoryStorage:
     def heartbeat(self, owner: str, status: OwnerStatus, now: Micros) -> None:
         with self._writing() as house:
             known = turn.demand_in_force(house, owner)
-            house.supervisors[owner] = replace(known, status=status, heartbeat_at=now)
+            house.supervisors[owner] = known._replace(status=status, heartbeat_at=now)
 
     def leave(self, owner: str, now: Micros) -> None:
         with self._writing() as house:
             known = house.supervisors.get(owner)
             if known is not None and known.alive:
-                house.supervisors[owner] = replace(known, left_at=now, alive=False)
+                house.supervisors[owner] = known._replace(left_at=now, alive=False)
             self._give_up(house)
 
     def _give_up(self, house: House) -> None:
@@ -142,7 +141,7 @@ class MemoryStorage:
             return
         house.owner = None
         for each in list(house.supervisors.values()):
-            house.supervisors[each.owner.id] = replace(each, alive=False)
+            house.supervisors[each.owner.id] = each._replace(alive=False)
         if house.bell is not None:
             os.close(house.bell)
             house.bell = None

@@ -9,8 +9,6 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from urllib.parse import quote
 
 from ...errors import StorageError, StorageRefused, StorageUnavailable, UsageError
 from . import faults, schema
@@ -27,13 +25,13 @@ _CACHED_STATEMENTS = 256
 _inherited: list[sqlite3.Connection | None] = []  # opened before a fork: kept, so that nothing closes them
 
 
-def path_of(url: str) -> Path:
+def path_of(url: str) -> str:
     """The file that a URL names: `sqlite:///relative` (to the current folder) or `sqlite:////absolute`."""
     if not url.startswith(PREFIX) or len(url) == len(PREFIX):
         raise UsageError(
             f"{url!r} names no file", help="write sqlite:///relative/path.db or sqlite:////absolute/path.db"
         )
-    return Path(os.path.abspath(url[len(PREFIX) :]))
+    return os.path.abspath(url[len(PREFIX) :])
 
 
 class Database:
@@ -43,7 +41,7 @@ class Database:
     then would fail at once when somebody else writes, whatever the busy timeout says.
     """
 
-    def __init__(self, path: Path, *, create: bool, busy_timeout: float = BUSY_TIMEOUT) -> None:
+    def __init__(self, path: str, *, create: bool, busy_timeout: float = BUSY_TIMEOUT) -> None:
         self.path = path
         self.lock = threading.RLock()
         self.writes = 0  # transactions committed by this object: `data_version` does not count those
@@ -55,7 +53,7 @@ class Database:
         self._copies_log = False
         _demand_sqlite()
         _look(path, create=create)
-        if not path.exists():
+        if not os.path.exists(path):
             _make(path)
         with self.lock, self._faults():
             self._connected()
@@ -104,7 +102,7 @@ class Database:
     def size(self) -> int:
         """Bytes on disk, the log included. Asked of the file system: opening the files is forbidden here."""
         names = (self.path, self._log())
-        return sum(name.stat().st_size for name in names if name.exists())
+        return sum(os.stat(name).st_size for name in names if os.path.exists(name))
 
     def log_size(self) -> int:
         """Bytes of the write-ahead log."""
@@ -225,8 +223,8 @@ class Database:
                 self._disconnect()  # what this connection remembers of the file is not to be believed
             raise faults.translated(error, self.path, patience=self._busy_timeout) from error
 
-    def _log(self) -> Path:
-        return self.path.with_name(self.path.name + "-wal")
+    def _log(self) -> str:
+        return self.path + "-wal"
 
 
 def data_version(connection: sqlite3.Connection) -> int:
@@ -245,10 +243,10 @@ def _demand_sqlite() -> None:
 # --- opening ----------------------------------------------------------------------------------------
 
 
-def _look(path: Path, *, create: bool) -> None:
+def _look(path: str, *, create: bool) -> None:
     """Refuse what is no database before SQLite touches it; a missing one too unless it may be made."""
     try:
-        status = path.stat()
+        status = os.stat(path)
     except FileNotFoundError:
         if create:
             return
@@ -257,7 +255,9 @@ def _look(path: Path, *, create: bool) -> None:
             help="start the supervisor once (jobrunner run FILE), or look at the path",
         ) from None
     except NotADirectoryError:
-        raise StorageRefused(f"{path.parent} is no folder", help="look at the path of the storage") from None
+        raise StorageRefused(
+            f"{os.path.dirname(path)} is no folder", help="look at the path of the storage"
+        ) from None
     except PermissionError:
         raise faults.cannot_open(path) from None
     if not stat.S_ISREG(status.st_mode):
@@ -277,11 +277,12 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "a device")
 
 
-def _make(path: Path) -> None:
+def _make(path: str) -> None:
     """Make a database under another name, then link it to its own: never is there half of one."""
+    folder, name = os.path.split(path)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name[:80]}.{os.urandom(8).hex()}.new")
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        draft = os.path.join(folder, f".{name[:80]}.{os.urandom(8).hex()}.new")
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     except PermissionError:
         raise faults.cannot_open(path) from None
@@ -291,22 +292,23 @@ def _make(path: Path) -> None:
         _fill(draft, path)
         with suppress(FileExistsError):  # somebody else was faster: theirs is as good
             os.link(draft, path)
-        _sync_folder(path.parent)
+        _sync_folder(folder)
     except OSError as error:
         raise _cannot_make(path, error) from error
     finally:
         for suffix in ("", "-wal", "-shm", "-journal"):
-            draft.with_name(draft.name + suffix).unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(draft + suffix)
 
 
-def _cannot_make(path: Path, error: OSError) -> StorageError:
+def _cannot_make(path: str, error: OSError) -> StorageError:
     words = f"cannot make {path}: {error.strerror}"
     passing = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
     kind = StorageUnavailable if error.errno in passing else StorageRefused
     return kind(words, help="look at the path and at the disk")
 
 
-def _fill(draft: Path, path: Path) -> None:
+def _fill(draft: str, path: str) -> None:
     connection = _connect(draft, BUSY_TIMEOUT)
     try:
         mode = connection.execute("pragma journal_mode = wal").fetchone()[0]
@@ -324,7 +326,7 @@ def _fill(draft: Path, path: Path) -> None:
         connection.close()
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: str) -> None:
     """Without this a power cut may take the file's name away again."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -333,15 +335,15 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _connect(path: Path, patience: float) -> sqlite3.Connection:
+def _connect(path: str, patience: float) -> sqlite3.Connection:
     if not _needs_immutable(path):
         return _opened(path, "mode=rw", patience)
     return _opened(path, "mode=ro&immutable=1", patience)
 
 
-def _opened(path: Path, how: str, patience: float) -> sqlite3.Connection:
+def _opened(path: str, how: str, patience: float) -> sqlite3.Connection:
     return sqlite3.connect(
-        f"file:{quote(str(path))}?{how}",
+        f"file:{_quoted(path)}?{how}",
         uri=True,
         timeout=patience,
         isolation_level=None,  # transactions are begun and ended here, in words
@@ -350,14 +352,19 @@ def _opened(path: Path, how: str, patience: float) -> sqlite3.Connection:
     )
 
 
-def _needs_immutable(path: Path) -> bool:
+def _quoted(path: str) -> str:
+    """A path in a URI: SQLite ends it at `?` and `#`, `%` begins an escape (sqlite.org/uri.html)."""
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _needs_immutable(path: str) -> bool:
     """In a folder that cannot be written, SQLite reads a WAL database only if nobody can change it."""
-    if os.access(path.parent, os.W_OK, effective_ids=True):
+    if os.access(os.path.dirname(path), os.W_OK, effective_ids=True):
         return False
-    return not any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-shm"))
+    return not any(os.path.exists(path + suffix) for suffix in ("-wal", "-shm"))
 
 
-def _demand_ours(connection: sqlite3.Connection, path: Path) -> None:
+def _demand_ours(connection: sqlite3.Connection, path: str) -> None:
     """Refuse what another program or a newer version made, before anything is written."""
     application = connection.execute("pragma application_id").fetchone()[0]
     version = _version_of(connection)
@@ -380,7 +387,7 @@ def _prepare(connection: sqlite3.Connection, copied_pages: int) -> None:
     connection.execute("pragma temp_store = memory")
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
     except OSError:
@@ -393,7 +400,7 @@ def _version_of(connection: sqlite3.Connection) -> int:
     return version
 
 
-def _demand_nobody(path: Path) -> None:
+def _demand_nobody(path: str) -> None:
     """A supervisor of the older version would go on with tables that it does not know."""
     if LockFile(path).is_held():
         raise StorageRefused(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from pathlib import Path
 
 from ...errors import StorageError, StorageRefused, StorageUnavailable
 from ...machine import process_name
@@ -43,7 +42,7 @@ def is_poison(error: Exception) -> bool:
     )
 
 
-def translated(error: sqlite3.Error, path: Path, *, patience: float) -> StorageError:
+def translated(error: sqlite3.Error, path: str, *, patience: float) -> StorageError:
     """The error of the project that says what happened to the database at `path`."""
     code = primary_code(error)
     if code in _BUSY:
@@ -65,7 +64,7 @@ def translated(error: sqlite3.Error, path: Path, *, patience: float) -> StorageE
     return StorageRefused(f"{path}: {error}", help="this should not happen: please report it")
 
 
-def damaged(path: Path, what: str) -> StorageRefused:
+def damaged(path: str, what: str) -> StorageRefused:
     return StorageRefused(
         f"{path} is damaged or no database of jobrunner: {what}",
         help=f"keep a copy of it; move it away to start anew, or recover what is left:"
@@ -73,21 +72,21 @@ def damaged(path: Path, what: str) -> StorageRefused:
     )
 
 
-def read_only(path: Path, what: str) -> StorageRefused:
+def read_only(path: str, what: str) -> StorageRefused:
     return StorageRefused(
         f"cannot write {path}: {what}",
         help=f"file and folder must be writable by uid {os.geteuid()}{_as_owner(path)}",
     )
 
 
-def cannot_open(path: Path) -> StorageError:
+def cannot_open(path: str) -> StorageError:
     """Nobody can tell from the code alone: look at what lies at the path."""
-    if not os.access(path.parent, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+    if not os.access(os.path.dirname(path), os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
         return StorageRefused(
             f"cannot open {path}: no permission for its folder",
             help=f"the folder must be readable and writable by uid {os.geteuid()}{_as_owner(path)}",
         )
-    if path.exists() and not os.access(path, os.R_OK, effective_ids=True):
+    if os.path.exists(path) and not os.access(path, os.R_OK, effective_ids=True):
         return StorageRefused(
             f"cannot open {path}: no permission",
             help=f"it must be readable and writable by uid {os.geteuid()}{_as_owner(path)}",
@@ -95,17 +94,17 @@ def cannot_open(path: Path) -> StorageError:
     return StorageUnavailable(f"cannot open {path}", help="look at the disk, and at the limit of open files")
 
 
-def beside(path: Path, error: OSError) -> StorageError:
+def beside(path: str, error: OSError) -> StorageError:
     """A file that belongs beside the database (its lock, its socket) cannot be made."""
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return read_only(path.parent, error.strerror or str(error))
+        return read_only(os.path.dirname(path), error.strerror or str(error))
     return StorageUnavailable(f"cannot use the folder of {path}: {error.strerror}", help="look at the disk")
 
 
-def _as_owner(path: Path) -> str:
+def _as_owner(path: str) -> str:
     """The line to type for somebody whose storage this is not."""
     try:
-        uid = path.stat().st_uid
+        uid = os.stat(path).st_uid
     except OSError:
         return ""
     if uid == os.geteuid():
@@ -122,23 +121,24 @@ def _user_name(uid: int) -> str:
         return f"'#{uid}'"
 
 
-def _locked(path: Path, patience: float) -> StorageUnavailable:
+def _locked(path: str, patience: float) -> StorageUnavailable:
     holders = [f"pid {pid} ({process_name(pid)})" for pid in lock_holders(path)]
     who = f"it is held by {', '.join(holders)}" if holders else "whoever held it has just let go"
     return StorageUnavailable(
         f"{path} is locked for more than {patience:g} s: {who}",
-        help="end whatever holds a transaction open on it (a backup, an sqlite3 shell); it is tried again",
+        help="end whatever holds a transaction open on it (a backup, an sqlite3 shell), then try again",
     )
 
 
-def lock_holders(path: Path) -> list[int]:
+def lock_holders(path: str) -> list[int]:
     """Who holds a write lock on the database or its index of the log, as far as the kernel tells.
 
     Source: /proc/locks, see proc(5). Reading it opens neither file: that would drop our own locks.
     """
-    files = {_inode(path), _inode(path.with_name(path.name + "-shm"))} - {None}
+    files = {_inode(path), _inode(path + "-shm")} - {None}
     try:
-        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+        with open("/proc/locks", encoding="ascii") as file:
+            lines = file.read().splitlines()
     except OSError:
         return []
     found = (line.split() for line in lines if " POSIX " in line and " WRITE " in line and "->" not in line)
@@ -146,9 +146,9 @@ def lock_holders(path: Path) -> list[int]:
     return sorted(pids - {os.getpid()})
 
 
-def _inode(path: Path) -> str | None:
+def _inode(path: str) -> str | None:
     try:
-        status = path.stat()
+        status = os.stat(path)
     except OSError:
         return None
     return f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"

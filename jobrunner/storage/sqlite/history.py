@@ -11,6 +11,7 @@ from .. import RunFilter
 from .rows import RUN, read_run, read_runs, run_of
 
 _BY_ID = f"select {RUN} from runs where id = ?"  # noqa: S608 - columns
+WALK = 20_000  # runs looked at, newest first, before an index is asked
 _ID_TEXT = re.compile(r"[0-9a-f-]{1,36}")
 
 
@@ -44,24 +45,45 @@ def _candidates(connection: sqlite3.Connection, part: str) -> list[int]:
 
 def runs(connection: sqlite3.Connection, which: RunFilter) -> list[Run]:
     """The newest runs that fit, by order of enqueue."""
+    found = _among_newest(connection, which)
+    if len(found) < which.limit:
+        found = _among_all(connection, which)
+    return read_runs(connection, found)
+
+
+def _among_newest(connection: sqlite3.Connection, which: RunFilter) -> list[int]:
+    """What a short walk back from the newest run finds: mostly enough, however long the history is."""
+    newest = connection.execute("select max(seq) from runs").fetchone()[0] or 0
     conditions, values = _conditions(which)
+    for name, chosen in (("task", which.tasks), ("state", [state.value for state in which.states])):
+        if chosen:
+            conditions.append(f"{name} in ({_marks(len(chosen))})")
+            values += chosen
+    where = " and ".join(["seq > ?", *conditions])
+    return _seqs(connection, f"runs not indexed where {where}", [newest - WALK, *values], which.limit)
+
+
+def _among_all(connection: sqlite3.Connection, which: RunFilter) -> list[int]:
+    conditions, values = _conditions(which)
+    if which.tasks and which.states:
+        conditions.append(f"state in ({_marks(len(which.states))})")
+        values += [state.value for state in which.states]
     found: set[int] = set()
     for source, source_values in _sources(which):
-        rows = connection.execute(
-            f"select seq from {' and '.join([source, *conditions])} order by seq desc limit ?",  # noqa: S608
-            (*source_values, *values, which.limit),
-        ).fetchall()
-        found.update(seq for (seq,) in rows)
-    return read_runs(connection, sorted(found, reverse=True)[: which.limit])
+        where = " and ".join([source, *conditions])
+        found.update(_seqs(connection, where, [*source_values, *values], which.limit))
+    return sorted(found, reverse=True)[: which.limit]
+
+
+def _seqs(connection: sqlite3.Connection, source: str, values: list[object], limit: int) -> list[int]:
+    text = f"select seq from {source} order by seq desc limit ?"  # noqa: S608 - only words of this module
+    return [seq for (seq,) in connection.execute(text, (*values, limit)).fetchall()]
 
 
 def _conditions(which: RunFilter) -> tuple[list[str], list[object]]:
-    """What each run must fulfil, beside the source it comes from."""
+    """What no index is of help with."""
     texts: list[str] = []
     values: list[object] = []
-    if which.tasks and which.states:
-        texts.append(f"state in ({_marks(len(which.states))})")
-        values += [state.value for state in which.states]
     if which.triggers:
         texts.append(f"trigger in ({_marks(len(which.triggers))})")
         values += which.triggers

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import struct
 import threading
 from contextlib import suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from socket import socket
 
 _FLOCK = "hhqqi"  # struct flock: type, whence, start, length, pid
 _OWNER, _COPYING = 0, 1  # bytes of the lock file
@@ -24,8 +26,8 @@ class LockFile:
     that would drop SQLite's own locks on it.
     """
 
-    def __init__(self, database: Path) -> None:
-        self._path = database.with_name(database.name + ".lock")
+    def __init__(self, database: str) -> None:
+        self._path = database + ".lock"
         self._fd: int | None = None
         self.is_owner = False
 
@@ -88,23 +90,23 @@ def _flock(kind: int, byte: int) -> bytes:
 class Bell:
     """Where the owner listens: a datagram socket `DATABASE.wake`; a byte says "look, something changed"."""
 
-    def __init__(self, database: Path) -> None:
-        self._folder = database.parent
-        self._name = _socket_name(database.name)
+    def __init__(self, database: str) -> None:
+        self._folder = os.path.dirname(database)
+        self._name = _socket_name(os.path.basename(database))
         self._directory: int | None = None
-        self._ear: socket.socket | None = None
-        self._hand: socket.socket | None = None
+        self._ear: socket | None = None
+        self._hand: socket | None = None
 
     def listen(self) -> None:
         """Bind the socket; only the holder of the owner's lock may."""
         if self._ear is not None:
             return
         with suppress(FileNotFoundError):
-            os.unlink(self._folder / self._name)  # a dead owner's
+            os.unlink(self._socket())  # a dead owner's
         ear = _datagrams()
         try:
             ear.bind(self._address())
-            os.chmod(self._folder / self._name, 0o600)
+            os.chmod(self._socket(), 0o600)
         except OSError:
             ear.close()
             raise
@@ -132,13 +134,16 @@ class Bell:
     def close(self) -> None:
         if self._ear is not None:
             with suppress(OSError):
-                os.unlink(self._folder / self._name)
+                os.unlink(self._socket())
             self._ear.close()
         if self._hand is not None:
             self._hand.close()
         if self._directory is not None:
             os.close(self._directory)
         self._ear = self._hand = self._directory = None
+
+    def _socket(self) -> str:
+        return os.path.join(self._folder, self._name)
 
     def _address(self) -> str:
         """A Unix address ends at 107 bytes, a path does not: the folder is named by its descriptor."""
@@ -147,7 +152,9 @@ class Bell:
         return f"/proc/self/fd/{self._directory}/{self._name}"
 
 
-def _datagrams() -> socket.socket:
+def _datagrams() -> socket:
+    import socket  # whoever only reads starts without it
+
     made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     made.setblocking(False)
     return made

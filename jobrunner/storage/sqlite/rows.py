@@ -28,10 +28,10 @@ RUN = """
     cancel_reason is not null
 """
 _BY_SEQ = f"select {RUN} from runs where seq = ?"  # noqa: S608 - columns
-_NAMES = tuple(Run.__dataclass_fields__)
+_NAMES = Run._fields
 _ERROR, _RESULT, _PAYLOAD = (_NAMES.index(name) for name in ("error", "result", "payload"))
 
-_ATTEMPT_NAMES = tuple(name for name in Attempt.__dataclass_fields__ if name != "run_id")
+_ATTEMPT_NAMES = tuple(name for name in Attempt._fields if name != "run_id")
 _EARLIER = f"select {', '.join(_ATTEMPT_NAMES)} from attempts where seq = ? order by number"  # noqa: S608
 
 

@@ -42,7 +42,7 @@ class SqliteStorage:
     """A storage in one file, for the processes of one machine. May be used from several threads."""
 
     def __init__(self, database: Database) -> None:
-        self.url = PREFIX + str(database.path)
+        self.url = PREFIX + database.path
         self._database = database
         self._lock_file = LockFile(database.path)
         self._bell = Bell(database.path)

@@ -1,0 +1,335 @@
+"""The scheduler's turn: each tick has one row, whatever the storage answers and the clock does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from jobrunner.durations import HOUR, MINUTE, SECOND, Micros
+from jobrunner.errors import OwnerLost, StorageUnavailable
+from jobrunner.events import Event, StorageBack, StorageTrouble, TickRefused
+from jobrunner.janitor import ClockWatch
+from jobrunner.loop import EventLoop
+from jobrunner.model import Reason, Run, State, pool_lane
+from jobrunner.plan import CatchUp, Plan, ScheduleRule, Task
+from jobrunner.scheduler import SPREAD, Scheduler, timetables
+from jobrunner.storage import RunFilter, Storage
+from jobrunner.storage.memory import MemoryStorage
+from tests.builders import NOON, a_run, a_task
+from tests.stage import Aside, FaultyStorage, HandClock
+
+TROUBLE = StorageUnavailable("the disk is gone")
+
+
+def every(period: str, name: str = "beat", *, key: str = "", **changes: Any) -> Task:
+    rule = ScheduleRule(
+        key=key or f"{name}|{period}", source=period, timezone="UTC", text=period, words=period
+    )
+    return a_task(name, schedules=(rule,), **changes)
+
+
+@dataclass
+class Desk:
+    """One scheduler on a memory storage, with a clock moved by hand."""
+
+    tasks: tuple[Task, ...]
+    memory: MemoryStorage
+    clock: HandClock
+    boot: str = "boot-1"
+    events: list[Event] = field(default_factory=list)
+    paused: set[str] = field(default_factory=set)
+    added: int = 0
+    lost: int = 0
+
+    def __post_init__(self) -> None:
+        self.loop = EventLoop(self.clock)
+        self.faulty = FaultyStorage(self.memory)
+        self.service = Aside(self.loop)
+        self.watch = ClockWatch(self.clock)
+        self.scheduler = Scheduler(
+            loop=self.loop,
+            storage=cast(Storage, self.faulty),
+            service=self.service,
+            emit=self.events.append,
+            is_paused=lambda task: task.name in self.paused,
+            look_at_clock=self._look,
+            on_added=self._on_added,
+            on_lost=self._on_lost,
+        )
+
+    def _look(self) -> None:
+        reason = self.watch.look()
+        if reason is not None:
+            self.scheduler.jumped(reason)
+
+    def _on_added(self) -> None:
+        self.added += 1
+
+    def _on_lost(self) -> None:
+        self.lost += 1
+
+    def start(self) -> None:
+        plan = Plan(
+            file="", hash="", backend="", timezone="UTC", tasks={task.name: task for task in self.tasks}
+        )
+        self.scheduler.start(timetables(plan, self.memory, self.boot, self.clock.now()))
+        self.turns()
+
+    def turns(self) -> None:
+        for _ in range(100):
+            self.loop.turn(0)
+
+    def passes(self, time: Micros, steps: int = 1) -> None:
+        for _ in range(steps):
+            self.clock.passes(time // steps)
+            self.turns()
+
+    def rows(self) -> list[Run]:
+        """Oldest first."""
+        return list(reversed(self.memory.runs(RunFilter(limit=10_000))))
+
+    def told(self, kind: type) -> int:
+        return sum(isinstance(event, kind) for event in self.events)
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., Desk]]:
+    made: list[Desk] = []
+
+    def make(*tasks: Task, after: Desk | None = None, boot: str = "boot-1") -> Desk:
+        memory = after.memory if after else MemoryStorage()
+        clock = after.clock if after else HandClock()
+        made.append(Desk(tasks, memory, clock, boot))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.loop.close()
+        each.memory.close()
+
+
+Opened = Callable[..., Desk]
+
+
+def test_each_tick_is_written_when_it_comes_and_nothing_is_asked_between(opened: Opened) -> None:
+    # rules 6, 7 and 11: nothing before the first deployment
+    desk = opened(every("every 1m"))
+    assert desk.rows() == []
+    desk.passes(3 * MINUTE, steps=180)
+    assert [run.tick for run in desk.rows()] == [NOON + MINUTE, NOON + 2 * MINUTE, NOON + 3 * MINUTE]
+    assert desk.faulty.calls.count("tick") == 3
+
+
+def test_a_tick_whose_answer_is_lost_has_one_row(opened: Opened) -> None:
+    # I6
+    desk = opened(every("every 1m"))
+    desk.faulty.loses_answer("tick", TROUBLE)
+    desk.passes(MINUTE)
+    desk.passes(10 * SECOND, steps=10)
+    assert [run.tick for run in desk.rows()] == [NOON + MINUTE]
+    assert desk.scheduler.is_quiet
+    assert desk.added == 1
+
+
+def test_a_storage_fault_of_minutes_is_told_and_its_ticks_are_accounted_for(opened: Opened) -> None:
+    # rule 34: ticks go on within 15 s of the storage's return
+    desk = opened(every("every 1m", catch_up=CatchUp.NONE))
+    desk.faulty.fails("tick", TROUBLE, times=60)
+    desk.passes(10 * MINUTE, steps=600)
+    assert 55 <= desk.told(StorageTrouble) <= 60
+    assert desk.told(StorageBack) == 1
+    assert [run.tick for run in desk.rows()] == [NOON + n * MINUTE for n in range(1, 11)]
+
+
+def test_an_error_of_any_kind_is_told(opened: Opened) -> None:
+    desk = opened(every("every 1m"))
+    desk.faulty.fails("tick", RuntimeError("a mistake of ours"))
+    desk.passes(MINUTE)
+    assert desk.told(StorageTrouble) == 1
+    desk.passes(2 * SECOND, steps=2)
+    assert len(desk.rows()) == 1
+
+
+def test_a_lost_owner_writes_no_tick(opened: Opened) -> None:
+    desk = opened(every("every 1m"))
+    desk.faulty.fails("tick", OwnerLost("voided"))
+    desk.passes(MINUTE)
+    assert (desk.lost, desk.rows()) == (1, [])
+
+
+def test_a_tick_that_another_scheduler_wrote_is_not_written_again(opened: Opened) -> None:
+    # I6: one run per (schedule, tick) over any number of supervisors
+    first = opened(every("every 1m"))
+    second = opened(every("every 1m"), after=first)
+    first.clock.passes(MINUTE)
+    for desk in (first, second):
+        desk.turns()
+    assert [run.tick for run in first.rows()] == [NOON + MINUTE]
+
+
+def test_a_watermark_set_back_in_the_storage_is_believed(opened: Opened) -> None:
+    # a restored backup: what is only known in memory would be expected for ever, in a busy loop
+    desk = opened(every("every 1m"))
+    desk.passes(2 * MINUTE, steps=2)
+    desk.memory._house.watermarks["beat|every 1m"].at = NOON
+    desk.passes(MINUTE)
+    assert desk.faulty.calls.count("tick") <= 5
+    desk.passes(MINUTE)
+    assert {run.tick for run in desk.rows()} >= {NOON + 3 * MINUTE, NOON + 4 * MINUTE}
+
+
+def test_misses_after_a_restart_are_the_supervisors(opened: Opened) -> None:
+    # rules 9 and 10
+    desk = opened(every("every 1h"))
+    desk.scheduler.stop()
+    desk.clock.passes(3 * HOUR + 2 * MINUTE)
+    again = opened(every("every 1h"), after=desk)
+    assert [run.reason for run in again.rows()] == [Reason.MISSED_DOWN.value] * 2 + [None]
+    assert again.rows()[-1].missed == 3
+
+
+@pytest.mark.parametrize(
+    ("move", "reason"),
+    [(HandClock.suspends, Reason.MISSED_SUSPENDED), (HandClock.steps, Reason.MISSED_CLOCK)],
+)
+def test_misses_while_it_runs_name_their_cause(
+    opened: Opened, move: Callable[[HandClock, Micros], None], reason: Reason
+) -> None:
+    # rule 5: whoever notices first, the beat or the timer of a tick
+    desk = opened(every("every 1h", catch_up=CatchUp.NONE), every("every 1s", "second"))
+    move(desk.clock, 3 * HOUR + 2 * MINUTE)
+    desk.passes(SECOND)
+    assert {run.reason for run in desk.rows() if run.task == "beat"} == {reason.value}
+
+
+def test_a_short_suspend_is_noticed_and_its_ticks_run(opened: Opened) -> None:
+    # rule 5: up to 60 s late is just late
+    desk = opened(every("every 1m"))
+    desk.clock.suspends(90 * SECOND)
+    desk._look()  # the beat
+    desk.turns()
+    assert [(run.tick, run.state) for run in desk.rows()] == [(NOON + MINUTE, State.QUEUED)]
+
+
+def test_a_step_back_repeats_no_tick(opened: Opened) -> None:
+    # rule 5
+    desk = opened(every("every 1m"))
+    desk.passes(2 * MINUTE, steps=2)
+    desk.clock.steps(-10 * MINUTE)
+    desk.passes(15 * MINUTE, steps=15)
+    ticks = [run.tick or 0 for run in desk.rows()]
+    assert ticks == sorted(set(ticks))
+    assert ticks[:3] == [NOON + MINUTE, NOON + 2 * MINUTE, NOON + 3 * MINUTE]
+
+
+def test_catch_up_runs_are_spread_by_priority(opened: Opened) -> None:
+    # rule 9, and rule 19: they expire after their own due time
+    names = ["low", "high", "middle"]
+    tasks = [
+        every("every 1h", name, priority=priority, expires=MINUTE)
+        for name, priority in zip(names, (0, 9, 5), strict=True)
+    ]
+    desk = opened(*tasks)
+    desk.scheduler.stop()
+    desk.clock.passes(HOUR + 2 * MINUTE)
+    now = desk.clock.now()
+    rows = sorted(opened(*tasks, after=desk).rows(), key=lambda run: run.due_at)
+    assert [run.task for run in rows] == ["high", "middle", "low"]
+    assert [run.due_at - now for run in rows] == [0, SPREAD // 3, SPREAD * 2 // 3]
+    assert [(run.expires_at or 0) - run.due_at for run in rows] == [MINUTE] * 3
+    assert [run.state for run in rows] == [State.QUEUED, State.SCHEDULED, State.SCHEDULED]
+
+
+def test_reboot_fires_once_per_boot(opened: Opened) -> None:
+    # rule 11
+    desk = opened(every("reboot"))
+    assert len(desk.rows()) == 1
+    desk.passes(MINUTE)
+    assert len(opened(every("reboot"), after=desk).rows()) == 1
+    assert len(opened(every("reboot"), after=desk, boot="boot-2").rows()) == 2
+
+
+def test_a_reboot_run_whose_answer_is_lost_is_one(opened: Opened) -> None:
+    memory, clock = MemoryStorage(), HandClock()
+    desk = Desk((every("reboot"),), memory, clock)
+    desk.faulty.loses_answer("tick", TROUBLE)
+    desk.start()
+    desk.passes(10 * SECOND, steps=10)
+    assert len(desk.rows()) == 1
+    assert desk.scheduler.is_quiet
+    desk.loop.close()
+    memory.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"enabled": False}, "disabled"), ({"blocked": "no module x"}, "blocked"), ({}, "paused")],
+)
+def test_the_ticks_of_a_task_that_does_not_run_have_their_rows(
+    opened: Opened, changes: dict[str, Any], reason: str
+) -> None:
+    # rule 10
+    desk = opened(every("every 1m", **changes))
+    desk.paused = {"beat"}
+    desk.passes(2 * MINUTE, steps=2)
+    assert [(run.state, run.reason) for run in desk.rows()] == [(State.SKIPPED, reason)] * 2
+    assert desk.told(TickRefused) == 2
+
+
+def test_two_schedules_that_name_one_instant_are_one_tick(opened: Opened) -> None:
+    # rule 7
+    rules = tuple(
+        ScheduleRule(key=text, source=text, timezone="UTC", text=text, words=text)
+        for text in ("every 1m", "* * * * *")
+    )
+    desk = opened(a_task("beat", schedules=rules))
+    desk.passes(MINUTE)
+    assert len(desk.rows()) == 1
+    assert desk.scheduler.is_quiet
+
+
+def test_an_earlier_run_makes_a_tick_skip_and_is_named(opened: Opened) -> None:
+    # rule 8
+    desk = opened(every("every 1m"))
+    by_hand = a_run("beat", lane=pool_lane("commands"))
+    assert all(desk.memory.add([by_hand]))
+    desk.passes(MINUTE)
+    [_, skipped] = desk.rows()
+    assert (skipped.state, skipped.reason) == (State.SKIPPED, "overlap")
+    assert by_hand.id in (skipped.detail or "")
+
+
+def test_jitter_delays_the_run_and_its_expiry_but_not_its_tick(opened: Opened) -> None:
+    # rules 7 and 19
+    desk = opened(every("every 1m", jitter=30 * SECOND, expires=10 * SECOND))
+    desk.passes(MINUTE)
+    [run] = desk.rows()
+    assert run.tick == NOON + MINUTE
+    assert 0 <= run.due_at - NOON - MINUTE <= 30 * SECOND
+    assert run.expires_at == run.due_at + 10 * SECOND
+
+
+def test_after_a_stop_no_tick_is_written(opened: Opened) -> None:
+    # rule 29
+    desk = opened(every("every 1m"))
+    desk.service.hold()
+    desk.passes(MINUTE)
+    desk.scheduler.stop()
+    desk.service.let_go()
+    desk.passes(5 * MINUTE, steps=5)
+    assert len(desk.rows()) == 1
+
+
+def test_a_failed_write_after_a_stop_sets_no_timer(opened: Opened) -> None:
+    desk = opened(every("every 1m"))
+    desk.faulty.fails("tick", TROUBLE)
+    desk.service.hold()
+    desk.passes(MINUTE)
+    desk.scheduler.stop()
+    desk.service.let_go()
+    desk.passes(5 * MINUTE, steps=5)
+    assert desk.rows() == []
