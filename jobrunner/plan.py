@@ -69,6 +69,18 @@ class OutputRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the processes of a command may use (setrlimit(2)); None: as the supervisor itself."""
+
+    nofile: int | None = None  # open files of a process
+    nproc: int | None = None  # processes of the user
+    cpu: Micros | None = None  # processor time of a process, in whole seconds
+    memory: int | None = None  # bytes of address space of a process
+    fsize: int | None = None  # bytes of a file that is written
+    core: int | None = None  # bytes of a core file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleRule:
     """One schedule of a task. `source` and `timezone` go to `Schedule.parse` as they are."""
 
@@ -111,6 +123,11 @@ class Task:
     on_failure: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)  # declared: file's and task's, merged
     cwd: str = "/"
+    user: str | None = None  # of a command; None: the supervisor's
+    group: str | None = None  # None: the user's
+    umask: int | None = None
+    nice: int | None = None
+    limits: Limits = Limits()
     stdin: str | None = None
     success_codes: tuple[int, ...] = (0,)
     output: OutputRule = OutputRule()

@@ -119,9 +119,11 @@ class LiveSupervisor:
         """Signal again and again, as an impatient person does, until it has ended; the exit code."""
         for _ in range(round(PATIENCE / 0.1)):
             try:
-                return self.wait(0.1)
+                self.process.wait(0.1)
             except subprocess.TimeoutExpired:
                 self.process.send_signal(number)
+            else:
+                return self.wait()
         self.kill()
         raise AssertionError(f"the supervisor did not stop:\n{self.log()}")
 

@@ -23,6 +23,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Door]]] = {
         "run": Door("run", "Run the tasks of a jobs.yaml: the service."),
         "enqueue": Door("enqueue", "Run a task, now or later."),
         "status": Door("status", "Is it running, what runs, what failed, what is next."),
+        "exec": Door("execute", "Run a task once, here, in this terminal."),
     },
     "Look": {
         "list": Door("tasks", "List the tasks."),

@@ -16,6 +16,7 @@ from ..durations import DAY, SECOND
 from ..plan import (
     DEFAULT_POOLS,
     CatchUp,
+    Limits,
     LockUse,
     OutputRule,
     Overlap,
@@ -27,6 +28,7 @@ from ..plan import (
     Task,
 )
 from ..schedule import Schedule, ScheduleError
+from .accounts import Accounts
 from .backend import BackendError, backend_url
 from .draft import Draft, absolute, mapping
 from .kinds import nearest, suggestion
@@ -35,6 +37,7 @@ from .rules import Rules
 from .schema import (
     DefaultsModel,
     FileModel,
+    LimitsModel,
     LockModel,
     OutputModel,
     PoolModel,
@@ -44,7 +47,10 @@ from .schema import (
 )
 from .sources import Part, Reading
 
-COMMAND_ONLY: Final = ("shell", "stdin", "success_codes", "leftovers", "result")
+COMMAND_ONLY: Final = (
+    *("shell", "stdin", "success_codes", "leftovers", "result"),
+    *("user", "group", "umask", "nice", "limits"),
+)
 
 
 @dataclass(slots=True)
@@ -58,6 +64,7 @@ class Building:
     pools: dict[str, Pool] = field(default_factory=dict)
     locks: dict[str, int] = field(default_factory=dict)
     _declared: dict[tuple[str, str], Place] = field(default_factory=dict)
+    _accounts: Accounts = field(default_factory=Accounts)
 
     @property
     def main(self) -> Part:
@@ -179,6 +186,7 @@ class Building:
 
     def _task(self, draft: Draft, rules: Rules) -> Task:
         self._check_what(draft)
+        self._accounts.check(draft, self.findings)
         get = draft.get
         return Task(
             name=draft.name,
@@ -206,6 +214,7 @@ class Building:
             on_failure=self._callbacks(draft, "on_failure"),
             env=self._environment(draft),
             cwd=absolute(get("cwd"), draft.folder("cwd")) if get("cwd") else draft.main.folder,
+            **_as_whom(draft),
             stdin=draft.own.stdin,
             success_codes=tuple(get("success_codes") or (0,)),
             output=_output(get("output")),
@@ -317,6 +326,14 @@ def _retries(model: RetriesModel | None) -> Retries:
     lists = {key: tuple(value) for key, value in given.items() if isinstance(value, list)}
     merged: dict[str, Any] = given | lists
     return Retries(**merged)
+
+
+def _as_whom(draft: Draft) -> dict[str, Any]:
+    """As whom and within which bounds a command runs; what `defaults` say of that is not for calls."""
+    if draft.own.call is not None:
+        return {}
+    limits = Limits(**_given(draft.get("limits") or LimitsModel()))
+    return {"limits": limits, **{key: draft.get(key) for key in ("user", "group", "umask", "nice")}}
 
 
 def _output(model: OutputModel | None) -> OutputRule:

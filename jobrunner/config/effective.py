@@ -61,6 +61,10 @@ def _value(plan: Plan, task: Task, key: str) -> object:
         zones = list(dict.fromkeys(rule.timezone for rule in task.schedules))
         return zones[0] if len(zones) == 1 else zones or plan.timezone
     value = getattr(task, _RENAMED.get(key, key))
+    if key == "umask" and value is not None:
+        return f"{value:03o}"
+    if key == "limits":
+        return to_plain(value) or None  # what is not limited is not worth a word
     if key in ("retries", "lock", "output") and value is not None:
         return {name: to_plain(getattr(value, name)) for name in value.__dataclass_fields__}
     return to_plain(value)

@@ -13,12 +13,13 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_before_validator_function
 
-from ..durations import DurationError, SizeError, parse_duration, parse_size
+from ..durations import SECOND, DurationError, SizeError, parse_duration, parse_size
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _CALL: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _DOTTED: Final = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*)\.([^\W\d]\w*)")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_UMASK: Final = re.compile(r"[0-7]{1,4}", re.ASCII)
 _PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]+)?)\s*%", re.ASCII)
 
 
@@ -215,6 +216,27 @@ def _positive_duration(value: object) -> int:
     return duration
 
 
+def _seconds(value: object) -> int:
+    """Time that the kernel counts in whole seconds."""
+    duration = _duration(value)
+    if duration < SECOND or duration % SECOND:
+        raise refuse("out-of-range", f"got {spell(value)}, expected whole seconds, 1s or more")
+    return duration
+
+
+def _umask(value: object) -> int:
+    text = _text(value)
+    if not _UMASK.fullmatch(text) or int(text, 8) > 0o777:
+        digits = text.lower().removeprefix("0o")
+        hint = (
+            f"write {digits.zfill(3)}"
+            if _UMASK.fullmatch(digits) and digits != text
+            else "such as 022 or 077"
+        )
+        raise refuse("bad-value", f"got {spell(text)}, expected up to three octal digits", hint)
+    return int(text, 8)
+
+
 def _size(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise refuse("not-a-size", f"got {spell(value)}, expected a size such as 10MiB")
@@ -346,6 +368,10 @@ Percent: TypeAlias = Annotated[
 ]
 Duration: TypeAlias = Annotated[int, Kind(_duration, "duration", _DURATION_SCHEMA)]
 Period: TypeAlias = Annotated[int, Kind(_positive_duration, "duration", _DURATION_SCHEMA)]
+Seconds: TypeAlias = Annotated[int, Kind(_seconds, "duration in whole seconds", _DURATION_SCHEMA)]
+Umask: TypeAlias = Annotated[
+    int, Kind(_umask, "octal digits", {"type": ["string", "integer"], "pattern": f"^{_UMASK.pattern}$"})
+]
 Size: TypeAlias = Annotated[
     int,
     Kind(

@@ -10,14 +10,9 @@ NOT_YET: Final[Mapping[str, frozenset[str]]] = {
     "task": frozenset(
         {
             "catch_up_limit",
-            "group",
-            "limits",
-            "nice",
             "notify",
             "rate_limit",
-            "umask",
             "unique",
-            "user",
         }
     ),
     "pool": frozenset({"max_age", "max_calls", "max_memory", "on_startup"}),

@@ -99,10 +99,12 @@ def _all_of(descriptor: int) -> bytes:
 def intruders(descriptor: int, path: str, name: str) -> Iterator[tuple[str, str]]:
     """What lets other users change an open file: itself, or a folder above it that is not sticky.
 
-    What is written in the file is run, so whoever can write it can run anything.
+    What is written in the file is run, so whoever can write it can run anything. Where nothing can be
+    written, modes say nothing: a ConfigMap of Kubernetes is a folder of mode 0777, mounted read-only.
     """
     status = os.fstat(descriptor)
-    if status.st_mode & stat.S_IWOTH or _written_by_group(status):
+    may_write = status.st_mode & stat.S_IWOTH or _written_by_group(status)
+    if may_write and not _is_read_only(descriptor):
         yield f"{name} can be written by other users", f"chmod go-w {name}"
     given = folders_above(os.path.abspath(path))
     real = folders_above(os.readlink(f"/proc/self/fd/{descriptor}"))
@@ -110,7 +112,9 @@ def intruders(descriptor: int, path: str, name: str) -> Iterator[tuple[str, str]
         above = os.stat(folder)
         if above.st_mode & stat.S_ISVTX:
             continue
-        if above.st_mode & stat.S_IWOTH or (folder in (given[0], real[0]) and _written_by_group(above)):
+        near = folder in (given[0], real[0])
+        may_write = above.st_mode & stat.S_IWOTH or (near and _written_by_group(above))
+        if may_write and not _is_read_only(folder):
             yield f"{name} lies below {folder}, which other users can write", f"chmod go-w {folder}"
 
 
@@ -120,6 +124,11 @@ def folders_above(path: str) -> list[str]:
     while (above := os.path.dirname(folders[-1])) != folders[-1]:
         folders.append(above)
     return folders
+
+
+def _is_read_only(place: int | str) -> bool:
+    """Whether it lies on a file system that is mounted read-only."""
+    return bool(os.statvfs(place).f_flag & os.ST_RDONLY)
 
 
 def _written_by_group(status: os.stat_result) -> bool:

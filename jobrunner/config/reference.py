@@ -16,6 +16,7 @@ from .kinds import Kind
 from .notyet import BACKENDS_LATER, CATCH_UP_LATER, NOT_YET, OVERLAP_LATER, POOL_KINDS_LATER
 from .schema import (
     FileModel,
+    LimitsModel,
     LockModel,
     LockSlotsModel,
     OutputModel,
@@ -65,15 +66,21 @@ tasks:
 _TASKS: Final = """\
 ## Tasks
 
-Exactly one of `command` and `call` is given. `shell`, `stdin`, `success_codes`, `leftovers` and `result` are
-for commands. `description`, `command`, `call`, `args`, `kwargs`, `schedule` and `stdin` cannot stand in
-`defaults`.
+Exactly one of `command` and `call` is given. `shell`, `stdin`, `success_codes`, `leftovers`, `result`,
+`user`, `group`, `umask`, `nice` and `limits` are for commands. `description`, `command`, `call`, `args`,
+`kwargs`, `schedule` and `stdin` cannot stand in `defaults`.
 """
 
 _LOCK: Final = """\
 ### lock
 
 A lock that is not declared at the top has one slot; where `locks` stands, it names them all.
+"""
+
+_LIMITS: Final = """\
+### limits
+
+Without root a limit can only be lowered; more than the hard limit of the process is an error.
 """
 
 _SCHEDULES: Final = """\
@@ -128,6 +135,8 @@ def reference() -> str:
         _table(LockModel),
         "### output\n",
         _table(OutputModel),
+        _LIMITS,
+        _table(LimitsModel),
         _SCHEDULES,
         "## Pools\n\nThere are two without a word: `default` for calls, `commands` for commands.\n",
         _table(PoolModel),

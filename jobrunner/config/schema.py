@@ -26,9 +26,11 @@ from .kinds import (
     Percent,
     Period,
     Reasons,
+    Seconds,
     Shell,
     Size,
     Text,
+    Umask,
     choice,
     extras,
     named,
@@ -43,6 +45,9 @@ _STRICT = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=False)
 Count: TypeAlias = Annotated[int, whole(0, 1_000_000)]
 Slots: TypeAlias = Annotated[int, whole(1, 10_000)]
 Priority: TypeAlias = Annotated[int, whole(-1_000_000, 1_000_000)]
+Files: TypeAlias = Annotated[int, whole(3, 1_000_000_000)]  # stdin, stdout and stderr are three
+Processes: TypeAlias = Annotated[int, whole(1, 4_194_304)]  # the kernel has no more process ids
+Nice: TypeAlias = Annotated[int, whole(-20, 19)]
 Crashes: TypeAlias = Annotated[int, whole(0, 1000)]
 Overlap: TypeAlias = Annotated[str, choice("skip", "allow", later=OVERLAP_LATER)]
 CatchUp: TypeAlias = Annotated[str, choice("none", "one", later=CATCH_UP_LATER)]
@@ -95,6 +100,25 @@ class OutputModel(BaseModel):
         "Most that is kept of one attempt: head and tail", "10MiB", default="10MiB"
     )
     keep: Period | None = option("How long it is kept", "30d", default="as `retention` says")
+
+
+class LimitsModel(BaseModel):
+    """What the processes of a command may use at most."""
+
+    model_config = _STRICT
+
+    nofile: Files | None = option("Open files of a process", 4096, default="as the supervisor")
+    nproc: Processes | None = option(
+        "Processes and threads of the user, all counted together", 200, default="as the supervisor"
+    )
+    cpu: Seconds | None = option(
+        "Processor time of a process; then SIGXCPU, and SIGKILL 5 s later", "10m", default="as the supervisor"
+    )
+    memory: Size | None = option("Address space of a process", "2GiB", default="as the supervisor")
+    fsize: Size | None = option(
+        "Size of a file that a process writes; then SIGXFSZ", "1GiB", default="as the supervisor"
+    )
+    core: Size | None = option("Size of a core file", 0, default="as the supervisor")
 
 
 _SCHEDULE_TEXT: dict[str, Any] = {
@@ -192,6 +216,25 @@ class DefaultsModel(BaseModel):
     )
     cwd: FilePath | None = option(
         "Working folder, from the folder of this file", "data", default="the folder of the file"
+    )
+    user: Filled | None = option(
+        "User that a command runs as, with all the user's groups; another one than its own needs root",
+        "www-data",
+        default="the supervisor's",
+    )
+    group: Filled | None = option(
+        "Primary group of a command; another one than its own needs root", "adm", default="the user's"
+    )
+    umask: Umask | None = option(
+        "File mode bits that new files of a command lack", "027", default="inherited"
+    )
+    nice: Nice | None = option(
+        "Priority of a command for the processor, 19 the lowest; under the supervisor's own needs root",
+        10,
+        default="inherited",
+    )
+    limits: LimitsModel | None = option(
+        "What the processes of a command may use", {"nofile": 4096, "cpu": "10m"}, default="inherited"
     )
     shell: Shell | None = option(
         "Shell for commands written as text; it takes -c", "bash -o pipefail", default="/bin/sh"

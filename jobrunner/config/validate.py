@@ -16,6 +16,7 @@ from .schema import (
     DefaultsModel,
     FileModel,
     IncludedModel,
+    LimitsModel,
     LockModel,
     LockSlotsModel,
     OutputModel,
@@ -38,6 +39,7 @@ _PARTS: Final[Mapping[str, type[BaseModel]]] = {
     "retries": RetriesModel,
     "lock": LockModel,
     "output": OutputModel,
+    "limits": LimitsModel,
 }
 _TASK_ONLY: Final = TaskModel.model_fields.keys() - DefaultsModel.model_fields.keys()
 _FILE_ONLY: Final = FileModel.model_fields.keys() - IncludedModel.model_fields.keys()

@@ -35,6 +35,7 @@ _LONGEST_NUMBER: Final = 300
 _TASK: Final[Shape] = {
     "command": "raw",
     **dict.fromkeys(("shell", "call", "description", "stdin", "cwd", "lock", "pool"), "text"),
+    **dict.fromkeys(("user", "group", "umask"), "text"),
     **dict.fromkeys(("on_success", "on_failure", "env", "env_file", "timezone"), "text"),
 }
 _POOL: Final[Shape] = {"env": "text", "python": "text"}

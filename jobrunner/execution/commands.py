@@ -22,11 +22,20 @@ from ..output import OutputFile, Stream
 from ..plan import Pool
 from . import Call, Loop, Sink, Timer
 from .capture import Capture, NotStorable
-from .environment import allowed, command_environment
+from .environment import allowed
 from .family import Mark, Process, living, relatives, send
 from .journal import Journal, Spawn
 from .leftovers import KILL, Orphans, end_all
-from .spawn import BadArguments, CouldNotStart, Exit, Spawned, arguments_of, free_signals, spawn
+from .spawn import (
+    BadArguments,
+    CouldNotStart,
+    Exit,
+    Spawned,
+    free_signals,
+    prepare,
+    shell_says,
+    spawn,
+)
 
 CHUNK: Final = 64 * 1024  # bytes read in one turn of the loop
 MOST_DRAINED: Final = 1024 * 1024  # bytes read after the exit: no pipe holds more, unless somebody writes on
@@ -50,6 +59,7 @@ class _Command:
     look: Timer | None = None
     ending: Ending | None = None  # decided
     exit: Exit | None = None
+    refusal: str | None = None  # why the launcher did not become the command
     ended_at: Micros = 0
     kill_at: Micros | None = None  # monotonic
     killed_at: Micros | None = None
@@ -70,7 +80,8 @@ class CommandExecutor:
         self._sink = sink
         self._output_root = output_root
         self._journal = journal
-        self._inherited = {**allowed(os.environ), **pool.env}
+        self._inherited = allowed(os.environ)
+        self._pool_env = pool.env
         self._commands: dict[tuple[int, int], _Command] = {}
         self._pids: set[int] = set()
         self._orphans = Orphans()
@@ -139,12 +150,7 @@ class CommandExecutor:
             self._begin(call, at, process)
 
     def _spawn(self, call: Call) -> Spawned:
-        arguments = arguments_of(call.payload)
-        try:
-            environment = command_environment(self._inherited, call, arguments.keyword)
-        except (ValueError, TypeError, OverflowError) as error:  # a row in the storage may hold anything
-            raise BadArguments(str(error)) from None
-        return spawn(call, arguments.positional, environment)
+        return spawn(call, prepare(call, self._inherited, self._pool_env))
 
     def _refuse(self, call: Call, at: Micros, ending: Ending, error: str) -> None:
         self._sink.ended(call, Ended(ending, started_at=at, ended_at=self._loop.now(), error=error))
@@ -263,7 +269,8 @@ class CommandExecutor:
         if command.ending is not None:
             self._look(command)
             return
-        command.ending = _own_ending(command.call, found)
+        command.refusal = command.process.refusal(command.call.task)
+        command.ending = _own_ending(command, found)
         _cancel(command.timer)
         self._drain(command)
         if not self._orphans_of(command):
@@ -330,13 +337,15 @@ def _mark(command: _Command) -> Mark:
 # --- the report -----------------------------------------------------------------------------------------
 
 
-def _own_ending(call: Call, found: Exit) -> Ending:
+def _own_ending(command: _Command, found: Exit) -> Ending:
     """What a command's own exit means (semantics 13)."""
+    if command.refusal is not None:
+        return Ending.COULD_NOT_START
     if found.signal is not None:
         return Ending.SIGNAL
     if found.code is None:  # nobody can say how it ended: never shown as success
         return Ending.CRASHED
-    return Ending.OK if found.code in call.task.success_codes else Ending.EXIT
+    return Ending.OK if found.code in command.call.task.success_codes else Ending.EXIT
 
 
 def _ended(command: _Command) -> Ended:
@@ -348,7 +357,7 @@ def _ended(command: _Command) -> Ended:
             ending, error = Ending.NOT_STORABLE, str(why)
     else:
         error = _error(command, ending)
-    found = command.exit or Exit(None, None)
+    found = command.exit if command.exit and command.refusal is None else Exit(None, None)
     return Ended(
         ending,
         started_at=command.started_at,
@@ -378,7 +387,9 @@ def _what(command: _Command, ending: Ending) -> str:
         case Ending.EXIT:
             return f"exit {found.code}{_hint(command, found.code)}"
         case Ending.SIGNAL:
-            return f"ended by {found.signal}"
+            return f"ended by {found.signal}{_LIMIT_SAYS.get(found.signal or '', '')}"
+        case Ending.COULD_NOT_START:
+            return command.refusal or ending.value
         case Ending.TIMEOUT:
             return f"not done within its timeout of {format_duration(command.call.timeout or 0)}"
         case Ending.CRASHED:
@@ -387,11 +398,11 @@ def _what(command: _Command, ending: Ending) -> str:
 
 
 def _hint(command: _Command, code: int | None) -> str:
-    """What a shell means by 126 and 127 (POSIX, 2.8.2)."""
-    hint = _SHELL_SAYS.get(code or 0)
-    if hint is None or not isinstance(command.call.task.command, str):
-        return ""
-    return f" (the shell says: {hint}; PATH={command.process.path})"
+    said = shell_says(command.call.task, code, command.process.path)
+    return f" ({said})" if said else ""
 
 
-_SHELL_SAYS: Final = {126: "found, but not executable", 127: "command not found"}
+_LIMIT_SAYS: Final = {
+    "SIGXCPU": " (its limit of processor time)",
+    "SIGXFSZ": " (its limit of a file's size)",
+}

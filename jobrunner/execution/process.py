@@ -52,7 +52,7 @@ class WorkerProcess:
         self._link.setblocking(False)
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(2)]
         self.outputs = tuple(reader for reader, _ in pipes)  # stdout, stderr
-        added = _added_path(python)
+        added = added_path(python)
         try:
             self._child = subprocess.Popen(
                 [python or sys.executable, "-P", "-m", _MODULE, str(theirs.fileno()), str(os.getpid())],
@@ -60,7 +60,7 @@ class WorkerProcess:
                 stdout=pipes[0][1],
                 stderr=pipes[1][1],
                 pass_fds=(theirs.fileno(),),
-                env=_with_path(env, added),
+                env=with_path(env, added),
                 cwd="/",
                 start_new_session=True,
             )
@@ -197,14 +197,14 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _added_path(python: str | None) -> str | None:
+def added_path(python: str | None) -> str | None:
     """What PYTHONPATH needs so that our own interpreter finds this package when it is not installed."""
     if python is not None or Path(_PACKAGE_ROOT).name in _INSTALLED:
         return None
     return _PACKAGE_ROOT
 
 
-def _with_path(env: Mapping[str, str], added: str | None) -> dict[str, str]:
+def with_path(env: Mapping[str, str], added: str | None) -> dict[str, str]:
     if added is None:
         return dict(env)
     given = env.get("PYTHONPATH")

@@ -19,6 +19,9 @@ from ..durations import SECOND
 from ..errors import PayloadError
 from ..plan import Task
 from . import Call, family
+from .environment import command_environment
+from .identity import Identity, UnknownAccount, home_variables, identity_of
+from .launch import denied, failure_in, launch_of, words_of
 
 LONGEST_TEXT: Final = 128 * 1024  # bytes, its ending NUL included: the kernel's MAX_ARG_STRLEN
 OWN_SIGNALS: Final = (signal.SIGPIPE, signal.SIGXFSZ)  # ignored by Python; `Popen` gives them back
@@ -133,10 +136,13 @@ class Spawned:
     So long, its pid can belong to nobody else, nor can a session of that number.
     """
 
-    __slots__ = ("_process", "path", "pid", "pidfd", "start", "stderr", "stdout")
+    __slots__ = ("_process", "_status", "path", "pid", "pidfd", "start", "stderr", "stdout")
 
-    def __init__(self, process: subprocess.Popen[bytes], stdout: int, stderr: int, path: str) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], stdout: int, stderr: int, path: str, status: int = -1
+    ) -> None:
         self._process = process
+        self._status = status  # the pipe of the launcher; -1 without one
         self.path = path  # the PATH that it got
         self.pid = process.pid
         self.stdout = stdout
@@ -149,11 +155,25 @@ class Spawned:
         """How it ended; None while it runs. Leaves it uncollected."""
         return self._wait(os.WEXITED | os.WNOHANG | os.WNOWAIT)
 
+    def refusal(self, task: Task) -> str | None:
+        """Once it has ended: why it never became the command; None when it did."""
+        failure = None if self._status < 0 else failure_in(self._status)
+        if failure is None:
+            return None
+        if failure.doing:
+            return words_of(failure, task)
+        argv = argv_of(task, [])
+        if denied(failure) and task.user:
+            return _denied(argv[0], task.user, self.path)
+        return why(failure.error, argv, task.cwd, {"PATH": self.path})
+
     def collect(self) -> None:
         """Let the kernel forget it. Its pipes are left to whoever reads them."""
         self._wait(os.WEXITED | os.WNOHANG)
         self._process.returncode = 0  # or `Popen` would wait for it when it is thrown away
         os.close(self.pidfd)
+        if self._status >= 0:
+            os.close(self._status)
 
     def signal_group(self, *numbers: signal.Signals) -> None:
         """Send signals to its process group: to all at once, those that it is just forking included."""
@@ -181,48 +201,83 @@ def signal_name(number: int) -> str:
         return f"SIGRTMIN+{number - signal.SIGRTMIN}"
 
 
-def spawn(call: Call, positional: list[str], environment: Mapping[str, str]) -> Spawned:
-    """Start a call's command. Raises CouldNotStart."""
-    argv = argv_of(call.task, positional)
+class Prepared(NamedTuple):
+    """What a call's command is given."""
+
+    argv: list[str]
+    environment: Mapping[str, str]
+    identity: Identity | None  # None: as this process
+
+
+def prepare(call: Call, inherited: Mapping[str, str], pool_env: Mapping[str, str]) -> Prepared:
+    """Argv, environment and user of a call's command; `inherited`: what `allowed` gives.
+
+    Raises BadArguments, CouldNotStart.
+    """
+    arguments = arguments_of(call.payload)
+    identity = _identity(call.task)
+    if identity is not None and call.task.user is not None:
+        inherited = {**inherited, **home_variables(identity)}
+    try:
+        environment = command_environment({**inherited, **pool_env}, call, arguments.keyword)
+    except (ValueError, TypeError, OverflowError) as error:  # a row in the storage may hold anything
+        raise BadArguments(str(error)) from None
+    return Prepared(argv_of(call.task, arguments.positional), environment, identity)
+
+
+def _identity(task: Task) -> Identity | None:
+    try:
+        return identity_of(task.user, task.group)
+    except UnknownAccount as error:
+        raise CouldNotStart(f"{error}: it was known when the file was read") from None
+
+
+def spawn(call: Call, prepared: Prepared) -> Spawned:
+    """Start a call's command, with pipes for its output. Raises CouldNotStart."""
+    argv, environment, identity = prepared
     opened: list[int] = []  # what is to be closed, whatever happens
     try:
-        stdin = _stdin(call.task.stdin, opened)
+        stdin = stdin_of(call.task, opened)
         stdout, child_stdout = _pipe(opened)
         stderr, child_stderr = _pipe(opened)
+        launch = launch_of(call.task, argv, environment, identity=identity, opened=opened)
         # No preexec_fn, user or group: with one of them `Popen` forks, which costs ten times as much.
         process = subprocess.Popen(
-            argv,
+            launch.argv,
             stdin=stdin,
             stdout=child_stdout,
             stderr=child_stderr,
-            cwd=call.task.cwd,
-            env=environment,
+            cwd=launch.cwd,
+            env=launch.environment,
             start_new_session=True,
             close_fds=True,
+            pass_fds=launch.passed,
             restore_signals=True,
         )
-        spawned = _watched(process, stdout, stderr, _path(environment))
-        opened.remove(stdout)
-        opened.remove(stderr)
+        spawned = _watched(process, stdout, stderr, _path(environment), launch.status)
+        for kept in {stdout, stderr, launch.status} & set(opened):
+            opened.remove(kept)
         return spawned
     except (OSError, ValueError) as error:
-        raise CouldNotStart(_why(error, argv, call.task.cwd, environment)) from None
+        raise CouldNotStart(why(error, argv, call.task.cwd, environment)) from None
     finally:
         for fd in opened:
             os.close(fd)
 
 
-def _watched(process: subprocess.Popen[bytes], stdout: int, stderr: int, path: str) -> Spawned:
+def _watched(process: subprocess.Popen[bytes], stdout: int, stderr: int, path: str, status: int) -> Spawned:
     """The process with its pidfd; without one it could not be waited for, so it is ended again."""
     try:
-        return Spawned(process, stdout, stderr, path)
+        return Spawned(process, stdout, stderr, path, status)
     except OSError:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
 
 
-def _stdin(text: str | None, opened: list[int]) -> int:
+def stdin_of(task: Task, opened: list[int]) -> int:
+    """The descriptor that a command reads; what is to be closed is put into `opened`."""
+    text = task.stdin
     if text is None:
         return subprocess.DEVNULL
     memory = os.memfd_create("stdin")
@@ -257,7 +312,14 @@ _WORDS: Final = {
 }
 
 
-def _why(error: OSError | ValueError, argv: list[str], cwd: str, environment: Mapping[str, str]) -> str:
+def _denied(program: str, user: str, path: str) -> str:
+    if "/" in program:
+        return f"cannot run {program}: permission denied for user {user}"
+    return f"cannot run {program}: no such program that user {user} may run; PATH={path}"
+
+
+def why(error: OSError | ValueError, argv: list[str], cwd: str, environment: Mapping[str, str]) -> str:
+    """Why a command was not started."""
     program = argv[0] if argv else ""
     if isinstance(error, ValueError):
         return f"cannot run {program}: {error}"
@@ -275,6 +337,17 @@ def _not_found(program: str, cwd: str, environment: Mapping[str, str]) -> str:
     if os.access(os.path.join(cwd, program), os.X_OK):
         return "the interpreter that its first line names does not exist"
     return ""
+
+
+def shell_says(task: Task, code: int | None, path: str) -> str:
+    """What a shell means by 126 and 127 (POSIX, 2.8.2); "" for other codes, or without a shell."""
+    hint = _SHELL_SAYS.get(code or 0)
+    if hint is None or not isinstance(task.command, str):
+        return ""
+    return f"the shell says: {hint}; PATH={path}"
+
+
+_SHELL_SAYS: Final = {126: "found, but not executable", 127: "command not found"}
 
 
 def _lower(error: OSError) -> str:

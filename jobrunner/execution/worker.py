@@ -401,11 +401,11 @@ def _welcome(link: socket.socket) -> bytes:
         sys.exit(f"this interpreter has another version of jobrunner than the supervisor: {sys.executable}")
     sys.path[:0] = welcome["pythonpath"]
     if welcome["added"] is not None:
-        _forget_path(welcome["added"])
+        forget_path(welcome["added"])
     return unread
 
 
-def _forget_path(added: str) -> None:
+def forget_path(added: str) -> None:
     """PYTHONPATH as it was before the pool put this package in front of it: children do not need that."""
     before = os.environ.get("PYTHONPATH", "").removeprefix(added).removeprefix(os.pathsep)
     if before:

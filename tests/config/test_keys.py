@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import grp
+import os
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from jobrunner.config.notyet import NOT_YET
 from jobrunner.config.schema import (
     DefaultsModel,
     FileModel,
+    LimitsModel,
     LockModel,
     LockSlotsModel,
     OutputModel,
@@ -24,9 +28,22 @@ from jobrunner.config.schema import (
 )
 from jobrunner.durations import DAY, HOUR, MINUTE, SECOND
 from jobrunner.plain import from_plain, to_plain
-from jobrunner.plan import CatchUp, LockUse, OutputRule, Overlap, Plan, Pool, PoolKind, Retention, Retries
+from jobrunner.plan import (
+    CatchUp,
+    Limits,
+    LockUse,
+    OutputRule,
+    Overlap,
+    Plan,
+    Pool,
+    PoolKind,
+    Retention,
+    Retries,
+)
 from jobrunner.schedule import Schedule
 
+OWN_USER = pwd.getpwuid(os.geteuid()).pw_name
+OWN_GROUP = grp.getgrgid(os.getegid()).gr_name
 ENVIRON = {"HOME": "/home/ana", "PATH": "/usr/bin:/bin"}
 
 
@@ -78,6 +95,18 @@ COMMAND_KEYS: list[tuple[str, str, object]] = [
     ("on_success: [other]", "on_success", ("other",)),
     ("on_failure: other", "on_failure", ("other",)),
     ("env: {VERSION: 3.10, ON: yes, E: ''}", "env", {"VERSION": "3.10", "ON": "yes", "E": ""}),
+    (f"user: {OWN_USER}", "user", OWN_USER),
+    (f"group: {OWN_GROUP}", "group", OWN_GROUP),
+    ("umask: 022", "umask", 0o22),
+    ("umask: '077'", "umask", 0o77),
+    ("umask: 7", "umask", 7),
+    ("nice: 19", "nice", 19),
+    (
+        "limits: {nofile: 64, nproc: 50, cpu: 2m, memory: 64MiB, fsize: 1MB, core: 0}",
+        "limits",
+        Limits(nofile=64, nproc=50, cpu=2 * MINUTE, memory=64 << 20, fsize=10**6, core=0),
+    ),
+    ("limits: {core: 0}", "limits", Limits(core=0)),
     ("stdin: 5", "stdin", "5"),
     ("success_codes: [0, 75]", "success_codes", (0, 75)),
     ("success_codes: 3", "success_codes", (3,)),
@@ -231,6 +260,7 @@ PLACES: dict[str, tuple[type[BaseModel], str]] = {
     "defaults": (DefaultsModel, "defaults: {{{key}: x}}\ntasks: {{}}\n"),
     "retries": (RetriesModel, "tasks: {{a: {{command: date, retries: {{{key}: 1}}}}}}\n"),
     "lock": (LockModel, "tasks: {{a: {{command: date, lock: {{name: x, {key}: 1}}}}}}\n"),
+    "limits": (LimitsModel, "tasks: {{a: {{command: date, limits: {{{key}: 1}}}}}}\n"),
     "output": (OutputModel, "tasks: {{a: {{command: date, output: {{{key}: 1}}}}}}\n"),
     "pool": (PoolModel, "pools: {{p: {{{key}: 1}}}}\ntasks: {{}}\n"),
     "locks": (LockSlotsModel, "locks: {{p: {{{key}: 1}}}}\ntasks: {{}}\n"),
@@ -270,7 +300,7 @@ def test_a_key_of_a_later_version_is_refused_and_never_ignored(place: str, key: 
     assert f"{key!r} is not supported yet" in [p.message for p in problems if p.code == "not-supported-yet"]
 
 
-@pytest.mark.parametrize("key", ["unique", "notify", "user"])
+@pytest.mark.parametrize("key", ["unique", "notify"])
 def test_defaults_refuse_them_too(key: str, tmp_path: Path) -> None:
     problems = compiled(tmp_path, f"defaults: {{{key}: x}}\ntasks: {{}}\n").problems
     assert [each.code for each in problems] == ["not-supported-yet"]

@@ -105,8 +105,9 @@ def test_signals_of_one_instant_are_one_wish(project: Project) -> None:
     # rule 29: what signals a process and then its group as well has not lost its patience
     supervisor = start(project, patience="60s", seconds="2")
     ids = all_begun(project, supervisor, "slow", count=2)
-    supervisor.process.send_signal(signal.SIGTERM)
-    supervisor.process.send_signal(signal.SIGINT)
+    supervisor.process.send_signal(signal.SIGSTOP)  # so that both are there when it looks, however late
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+        supervisor.process.send_signal(number)
     assert supervisor.wait() == 0
     assert states(project, ids) == [State.SUCCEEDED] * 2
 
