@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
 from .clock import SystemClock
 from .config.child import compile_in_child
 from .errors import ConfigError
 from .logs import stderr_log
 from .supervisor import Supervisor, Until
+
+_YOUNG = 20_000  # objects: a run is about a dozen, all of them freed by their reference counts
 
 
 def serve(
@@ -26,4 +30,11 @@ def serve(
         raise ConfigError(compiled.rendered)
     clock = SystemClock()
     log = stderr_log(clock, form=log_format, level=log_level, zone=compiled.plan.timezone)
+    _collect_seldom()
     Supervisor(compiled.plan, emit=log.emit, clock=clock, until=until, schedule=schedule).run()
+
+
+def _collect_seldom() -> None:
+    """Let the garbage collector pass over what stays for ever; otherwise it takes a fifth of the loop's time."""
+    gc.freeze()
+    gc.set_threshold(_YOUNG, 20, 20)
