@@ -35,6 +35,6 @@ def serve(
 
 
 def _collect_seldom() -> None:
-    """Let the garbage collector pass over what stays for ever; otherwise it takes a fifth of the loop's time."""
+    """Let the garbage collector pass over what stays: else it takes a fifth of the loop's time."""
     gc.freeze()
     gc.set_threshold(_YOUNG, 20, 20)
