@@ -144,6 +144,7 @@ def test_an_overview_reads_only_by_index(full: Desk, storage: SqliteStorage) -> 
         RunFilter(tasks=("resize", "dump"), states=(State.FAILED,)),
         RunFilter(states=(State.FAILED,)),
         RunFilter(states=(State.QUEUED, State.RETRYING)),
+        RunFilter(tasks=("resize",), since=NOON + DAY),
     ],
 )
 def test_a_history_that_is_asked_for_by_task_or_state_reads_only_by_index(
@@ -152,6 +153,15 @@ def test_a_history_that_is_asked_for_by_task_or_state_reads_only_by_index(
     with Listener(storage) as listener:
         storage.runs(which)
     assert listener.scans() == []
+
+
+@pytest.mark.parametrize("which", [RunFilter(tasks=("resize",)), RunFilter(since=NOON + HOUR)])
+def test_a_history_of_a_task_or_of_a_time_is_not_sorted(
+    full: Desk, storage: SqliteStorage, which: RunFilter
+) -> None:
+    with Listener(storage) as listener:
+        storage.runs(which)
+    assert listener.sorts() == []
 
 
 def test_a_tick_and_a_cancel_read_only_by_index(full: Desk, storage: SqliteStorage) -> None:
