@@ -144,7 +144,7 @@ class EventLoop:
     # --- inside ------------------------------------------------------------------------------------
 
     def _patience(self, longest: Micros | None) -> float | None:
-        if self._soon or self._handed:
+        if self._soon:  # what others hand over rings the bell: a look at it here would spin until it rings
             return 0
         while self._timers and self._timers[0].callback is None:
             heapq.heappop(self._timers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 
 from .clock import SystemClock
@@ -9,6 +10,8 @@ from .config.child import compile_in_child
 from .errors import ConfigError
 from .logs import stderr_log
 from .supervisor import Supervisor, Until
+
+_YOUNG = 20_000  # objects: a run is about a dozen, all of them freed by their reference counts
 
 
 def serve(
@@ -31,4 +34,11 @@ def serve(
         # What the supervisor gives back at its end: one more signal then must not spoil an orderly exit.
         signal.signal(number, signal.SIG_IGN)
     log = stderr_log(clock, form=log_format, level=log_level, zone=compiled.plan.timezone)
+    _collect_seldom()
     Supervisor(compiled.plan, emit=log.emit, clock=clock, until=until, schedule=schedule).run()
+
+
+def _collect_seldom() -> None:
+    """Let the garbage collector pass over what stays: else it takes a fifth of the loop's time."""
+    gc.freeze()
+    gc.set_threshold(_YOUNG, 20, 20)

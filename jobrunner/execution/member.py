@@ -23,7 +23,7 @@ from .process import Death, WorkerProcess
 from .written import Written
 
 BUDGET: Final[Micros] = 10 * MILLISECOND  # of work that may wait in a worker
-DEEPEST: Final = 64  # calls in one worker
+DEEPEST: Final = 256  # calls in one worker: enough to fill the budget while an exchange is under way
 OVERHEAD: Final[Micros] = 20  # of a call, beside its own duration
 START_LIMIT: Final[Micros] = 60 * SECOND  # for a worker to be ready
 FIND_LIMIT: Final[Micros] = 60 * SECOND  # for the import of a callable

@@ -50,7 +50,7 @@ _TAKE = """
     set state = 'running', owner = ?, host = ?, lock = ?, claim_no = claim_no + 1, attempt = attempt + 1,
         started_at = null, pid = null, outcome = null, exit_code = null, signal = null, error = null,
         result = null, output = null, reason = null
-    where seq = ?
+    where seq in (select value from json_each(?))
 """
 
 _MOVE = "update runs set lane = 'task:' || task where seq = ?"
@@ -191,7 +191,11 @@ def _held(connection: sqlite3.Connection) -> Mapping[str, int]:
 def take(connection: sqlite3.Connection, choice: Choice, owner: str, host: str) -> list[Claim]:
     """Write the choice: its claims are running from now on."""
     connection.executemany(_MOVE, [(claim.seq,) for claim in choice.strangers])
-    connection.executemany(_TAKE, [(owner, host, each.lock, each.claim.seq) for each in choice.claims])
+    by_lock: dict[str | None, list[int]] = {}
+    for each in choice.claims:
+        by_lock.setdefault(each.lock, []).append(each.claim.seq)
+    for lock, seqs in by_lock.items():
+        connection.execute(_TAKE, (owner, host, lock, str(seqs)))
     return [_whole(connection, each.claim) for each in choice.claims]
 
 

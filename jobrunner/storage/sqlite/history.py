@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 import sqlite3
 
+from ...durations import Micros
 from ...errors import AmbiguousRun, NotFound
 from ...model import FINAL, Run, State
 from .. import RunFilter
 from .rows import RUN, read_run, read_runs, run_of
 
 _BY_ID = f"select {RUN} from runs where id = ?"  # noqa: S608 - columns
+_SPAN = """
+    select min(seq), max(seq) from runs indexed by runs_created
+    where created_at >= ? and created_at < ?
+"""
+_ENDLESS: Micros = 2**62
 WALK = 20_000  # runs looked at, newest first, before an index is asked
 _ID_TEXT = re.compile(r"[0-9a-f-]{1,36}")
 
@@ -65,6 +71,9 @@ def _among_newest(connection: sqlite3.Connection, which: RunFilter) -> list[int]
 
 def _among_all(connection: sqlite3.Connection, which: RunFilter) -> list[int]:
     conditions, values = _conditions(which)
+    if which.since is not None or which.until is not None:
+        conditions.append("seq between ? and ?")
+        values += _span(connection, which)
     if which.tasks and which.states:
         conditions.append(f"state in ({_marks(len(which.states))})")
         values += [state.value for state in which.states]
@@ -73,6 +82,14 @@ def _among_all(connection: sqlite3.Connection, which: RunFilter) -> list[int]:
         where = " and ".join([source, *conditions])
         found.update(_seqs(connection, where, [*source_values, *values], which.limit))
     return sorted(found, reverse=True)[: which.limit]
+
+
+def _span(connection: sqlite3.Connection, which: RunFilter) -> tuple[int, int]:
+    """The first and the last run created in that time: clocks are set back, so order alone does not tell."""
+    since = -_ENDLESS if which.since is None else which.since
+    until = _ENDLESS if which.until is None else which.until
+    row = connection.execute(_SPAN, (since, until)).fetchone()
+    return (0, -1) if row[0] is None else row
 
 
 def _seqs(connection: sqlite3.Connection, source: str, values: list[object], limit: int) -> list[int]:
@@ -97,16 +114,12 @@ def _conditions(which: RunFilter) -> tuple[list[str], list[object]]:
 def _sources(which: RunFilter) -> list[tuple[str, tuple[object, ...]]]:
     """The narrowest sets that an index gives and that hold every run that fits."""
     if which.tasks:
-        return [(half, (task,)) for task in which.tasks for half in _OF_TASK]
+        return [("runs indexed by runs_of_task where task = ?", (task,)) for task in which.tasks]
     if which.states:
         return [(source_of(state), ()) for state in which.states]
     return [("runs where seq > 0", ())]
 
 
-_OF_TASK = (
-    "runs indexed by runs_live where task = ? and finished_at is null",
-    "runs indexed by runs_done_by_task where task = ? and finished_at is not null",
-)
 _INDEXES = {State.QUEUED: "runs_to_claim", State.RUNNING: "runs_running", State.WAITING: "runs_waiting"}
 
 

@@ -9,7 +9,7 @@ LARGE = 4096  # characters: a longer payload, result or error lies in `bodies`; 
 
 # `seq` is the order of enqueue. What the hot path reads stands before what may be long.
 # The promises are one `case`: `in` with a list would build that list anew for every row that is written.
-# The indexes are partial: each holds only the rows of one moment of a run's life, so that neither
+# The hot indexes are partial: each holds only the rows of one moment of a run's life, so that neither
 # history nor a long queue makes a claim slower. A query uses one only if it repeats its condition.
 _VERSION_1 = (
     """
@@ -105,6 +105,13 @@ _VERSION_1 = (
     """
     create index runs_done_by_task on runs (task, finished_at)
     where finished_at is not null
+    """,
+    # These two are whole: they cost an add something, but no claim and no settle.
+    """
+    create index runs_of_task on runs (task)
+    """,
+    """
+    create index runs_created on runs (created_at)
     """,
     # key: seq * 4 + 0 (payload), 1 (result) or 2 (error).
     """

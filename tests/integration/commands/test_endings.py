@@ -22,16 +22,19 @@ SOON = 200 * MILLISECOND
 # Two forks and a session of its own between them: nothing that a process group would tell of it.
 DAEMON = """
 import os, signal, sys, time
+heard, told = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         if "deaf" in sys.argv:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         print(os.getpid(), flush=True)
+        os.write(told, b"x")
         os.close(0)
         time.sleep(600)
     os._exit(0)
 os.wait()
+os.read(heard, 1)  # the daemon has spoken: what it says later, nobody hears
 if "stay" in sys.argv:
     time.sleep(600)
 """

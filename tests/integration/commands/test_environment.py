@@ -282,7 +282,8 @@ def test_signals_are_as_after_a_fresh_start(tmp_path: Path) -> None:
         call = a_call("grep -E 'Sig(Blk|Ign)|ShdPnd' /proc/self/status")
         assert slots.run(call).outcome == "ok"
         values = [line.split()[1] for line in slots.written(call).decode().splitlines()]
-        assert {int(value, 16) for value in values} == {0}
+        # 32 and 33 are the C library's own: its posix_spawn (make's) ignores them, nobody can reset that.
+        assert {int(value, 16) & ~(0b11 << 31) for value in values} == {0}
         os.kill(os.getpid(), signal.SIGHUP)  # what this process ignored does it no harm now either
     finally:
         slots.close()
