@@ -205,6 +205,18 @@ def test_a_damaged_database_is_refused_and_left_as_it_is(good: Path, damage: Cal
     assert fingerprint(good) == before
 
 
+def test_an_overview_of_a_damaged_table_is_refused(good: Path) -> None:
+    """Its counts come from indexes that may be whole."""
+    whole = bytearray(good.read_bytes())
+    whole[4096 : 3 * 4096] = b"\xab" * 2 * 4096
+    good.write_bytes(bytes(whole))
+    with (
+        closing(open_storage(url_of(good), create=False)) as storage,
+        pytest.raises(StorageRefused, match="damaged"),
+    ):
+        storage.overview(0)
+
+
 def test_damage_that_shows_later_is_refused_too(good: Path) -> None:
     """One page in the middle of the table: what does not touch it still works."""
     whole = bytearray(good.read_bytes())

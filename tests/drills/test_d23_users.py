@@ -266,7 +266,8 @@ def test_a_command_with_limits_finds_default_signals_and_no_descriptors(slots: S
     call = a_call("grep -E 'Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd", umask=0o22)
     slots.run(call)
     blocked, ignored, *fds = slots.written(call).decode().splitlines()
-    assert (int(blocked.split()[1], 16), int(ignored.split()[1], 16)) == (0, 0)
+    # 32 and 33 are the C library's own: its posix_spawn (make's) ignores them, nobody can reset that.
+    assert (int(blocked.split()[1], 16), int(ignored.split()[1], 16) & ~(0b11 << 31)) == (0, 0)
     assert fds == ["0", "1", "2", "3"]  # 3 is the folder that `ls` reads
 
 
