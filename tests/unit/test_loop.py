@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from jobrunner.clock import SystemClock
-from jobrunner.durations import SECOND
+from jobrunner.durations import SECOND, Micros
 from jobrunner.loop import EventLoop
 from jobrunner.service import running
 
@@ -23,12 +23,25 @@ def loop() -> Iterator[EventLoop]:
     loop.close()
 
 
-def test_timers_are_called_in_the_order_of_their_time(loop: EventLoop) -> None:
-    heard: list[str] = []
+class HeldClock(SystemClock):
+    """Its monotonic time stands still until it is let go: timers are set at one and the same moment."""
+
+    def __init__(self) -> None:
+        self.held_at: Micros | None = super().monotonic()
+
+    def monotonic(self) -> Micros:
+        return super().monotonic() if self.held_at is None else self.held_at
+
+
+def test_timers_are_called_in_the_order_of_their_time() -> None:
+    clock, heard = HeldClock(), list[str]()
+    loop = EventLoop(clock)
     loop.after(2_000, lambda: heard.append("second"))
     loop.after(1_000, lambda: heard.append("first"))
     loop.after(3_000, loop.stop)
+    clock.held_at = None
     loop.run()
+    loop.close()
     assert heard == ["first", "second"]
 
 
