@@ -11,7 +11,7 @@ PYTEST  = $(VENV)/bin/python -m pytest
 SOURCES = jobrunner tests benchmarks examples
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format tests drills bench test-all clean
+.PHONY: help run test lint format tests drills soak bench test-all clean
 
 help:
 	@echo 'make run       run examples/jobs.yaml; Ctrl-C stops it'
@@ -19,6 +19,7 @@ help:
 	@echo 'make lint      format, lint and types alone'
 	@echo 'make format    put the files into their format'
 	@echo 'make drills    the fault drills in their full length'
+	@echo 'make soak      an hour of work and faults (SOAK_SECONDS); memory, descriptors, database must stay flat'
 	@echo 'make bench     the benchmarks; figures go to the terminal'
 	@echo 'make test-all  the tests on every Python from 3.11 to 3.14 found here'
 	@echo 'make clean     remove environments, caches and what the example wrote'
@@ -42,6 +43,9 @@ tests: $(VENV)/dev.stamp
 
 drills: $(VENV)/dev.stamp
 	JOBRUNNER_DRILLS=full $(PYTEST) -m drill -s --durations=0 -o faulthandler_timeout=4000
+
+soak: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m tests.drills.soak
 
 bench: $(VENV)/dev.stamp
 	@set -e; for script in benchmarks/*.py; do \
