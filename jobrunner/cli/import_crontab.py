@@ -20,9 +20,9 @@ from .session import Session, user_name
 from .words import one_line, plural
 
 if TYPE_CHECKING:
-    from jobrunner.crontab.equality import Comparison
-    from jobrunner.crontab.recognise import Recognised
-    from jobrunner.crontab.translate import Imported, ImportedTask, Report
+    from jobrunner.crontabs.equality import Comparison
+    from jobrunner.crontabs.recognise import Recognised
+    from jobrunner.crontabs.translate import Imported, ImportedTask, Report
     from jobrunner.plan import Plan
 
 _STDIN: Final = "-"
@@ -60,8 +60,8 @@ def import_crontab_command(
     The jobs.yaml goes to stdout. What became of every line, and how a year of ticks compares with cron's,
     is said on stderr.
     """
-    from jobrunner.crontab.parse import Dialect
-    from jobrunner.crontab.translate import Source, translate
+    from jobrunner.crontabs.parse import Dialect
+    from jobrunner.crontabs.translate import Source, translate
 
     text, remarks = _text(file)
     known = _recognised(file, text, system=system)
@@ -84,7 +84,7 @@ def import_crontab_command(
 
 def _text(file: str) -> tuple[str, list[str]]:
     """The text, and what is to be said of its encoding. Raises UsageError and JobRunnerError."""
-    from jobrunner.crontab.recognise import is_anacrontab
+    from jobrunner.crontabs.recognise import is_anacrontab
 
     if file != _STDIN and is_anacrontab(file):
         raise UsageError(
@@ -119,7 +119,7 @@ def _read(file: str) -> bytes | str:
 
 
 def _recognised(file: str, text: str, *, system: bool) -> Recognised:
-    from jobrunner.crontab.recognise import Recognised, guess, recognise
+    from jobrunner.crontabs.recognise import Recognised, guess, recognise
 
     known = recognise(file) if file != _STDIN else Recognised()
     if system or known.system:
@@ -152,8 +152,8 @@ def _supported() -> frozenset[str]:
 
 def _answer(session: Session, imported: Imported, remarks: Sequence[str], output: str | None) -> int:
     """Writes the file, the report and the comparison. Raises ConfigError when the file is not valid."""
-    from jobrunner.crontab.equality import compare_all
-    from jobrunner.crontab.write import write
+    from jobrunner.crontabs.equality import compare_all
+    from jobrunner.crontabs.write import write
 
     text = write(imported)
     plan, refused = _compiled(session, text)
@@ -199,7 +199,7 @@ def _write_new(file: str, text: str) -> None:
 
 def _talk(imported: Imported, comparisons: Sequence[Comparison], remarks: Sequence[str]) -> None:
     """The report: every line that is no comment, then the year."""
-    from jobrunner.crontab.equality import summary
+    from jobrunner.crontabs.equality import summary
 
     for remark in remarks:
         say(f"note: {remark}")
@@ -233,7 +233,7 @@ def _counted(imported: Imported) -> str:
 
 
 def _differences(comparison: Comparison) -> list[str]:
-    from jobrunner.crontab.equality import explain, moment_of
+    from jobrunner.crontabs.equality import explain, moment_of
     from jobrunner.schedule.zone import zone_of
 
     zone = zone_of(comparison.timezone).tzinfo
@@ -268,7 +268,7 @@ def _line(report: Report) -> Document:
 
 
 def _comparison(comparison: Comparison) -> Document:
-    from jobrunner.crontab.equality import explain, moment_of
+    from jobrunner.crontabs.equality import explain, moment_of
     from jobrunner.durations import from_micros
     from jobrunner.schedule.zone import zone_of
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from jobrunner.config.compile import compile_file
 from jobrunner.config.compiled import Compiled
-from jobrunner.crontab.parse import Dialect
-from jobrunner.crontab.translate import Imported, Source, translate
-from jobrunner.crontab.write import write
+from jobrunner.crontabs.parse import Dialect
+from jobrunner.crontabs.translate import Imported, Source, translate
+from jobrunner.crontabs.write import write
 
 FOLDER: Final = Path(__file__).parent / "crontabs"
 CRONTABS: Final = sorted(path.stem for path in FOLDER.glob("*.crontab"))

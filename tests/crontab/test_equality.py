@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from jobrunner.crontab.equality import (
+from jobrunner.crontabs.equality import (
     Comparison,
     compare,
     compare_all,
@@ -18,9 +18,9 @@ from jobrunner.crontab.equality import (
     stretches_of,
     summary,
 )
-from jobrunner.crontab.fields import read_fields
-from jobrunner.crontab.parse import Dialect
-from jobrunner.crontab.write import write
+from jobrunner.crontabs.fields import read_fields
+from jobrunner.crontabs.parse import Dialect
+from jobrunner.crontabs.write import write
 from jobrunner.durations import MINUTE, to_micros
 from jobrunner.schedule import Schedule
 from tests.crontab.imports import compiled, imported

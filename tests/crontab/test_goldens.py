@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from jobrunner.crontab.parse import Kind, read_crontab
-from jobrunner.crontab.translate import Imported
-from jobrunner.crontab.write import write
+from jobrunner.crontabs.parse import Kind, read_crontab
+from jobrunner.crontabs.translate import Imported
+from jobrunner.crontabs.write import write
 from tests.crontab.imports import CRONTABS, OPTIONS, compiled, imported, text_of
 
 GOLDENS = Path(__file__).parent / "goldens"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobrunner.crontab.fields import Refused, read_fields
-from jobrunner.crontab.parse import Dialect, Kind, Line, read_crontab, split_command
+from jobrunner.crontabs.fields import Refused, read_fields
+from jobrunner.crontabs.parse import Dialect, Kind, Line, read_crontab, split_command
 
 
 def line_of(text: str, dialect: Dialect = Dialect.DEBIAN, *, system: bool = False) -> Line:

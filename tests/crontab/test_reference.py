@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from jobrunner.crontab.parse import REBOOT, Kind, Line, read_crontab
-from jobrunner.crontab.translate import ImportedTask
-from jobrunner.crontab.write import write
+from jobrunner.crontabs.parse import REBOOT, Kind, Line, read_crontab
+from jobrunner.crontabs.translate import ImportedTask
+from jobrunner.crontabs.write import write
 from jobrunner.schedule.fields import bits
 from jobrunner.schedule.text import parse_expression
 from tests.crontab.imports import compiled, imported

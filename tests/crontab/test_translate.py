@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobrunner.crontab.lift import lift
-from jobrunner.crontab.names import name_of
-from jobrunner.crontab.parse import Dialect
-from jobrunner.crontab.recognise import guess, recognise
-from jobrunner.crontab.translate import ImportedTask
-from jobrunner.crontab.write import write
+from jobrunner.crontabs.lift import lift
+from jobrunner.crontabs.names import name_of
+from jobrunner.crontabs.parse import Dialect
+from jobrunner.crontabs.recognise import guess, recognise
+from jobrunner.crontabs.translate import ImportedTask
+from jobrunner.crontabs.write import write
 from tests.crontab.imports import HOMES, compiled, imported, written
 
 

@@ -17,7 +17,7 @@ FLOORS = (
     "lifecycle policy composition birth",
     "storage execution output notify logs",
     "loop service scheduler dispatcher janitor retention reloader supervisor",
-    "config crontab serve app client cli testing __main__ __init__",
+    "config crontabs serve app client cli testing __main__ __init__",
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 SOLE_IMPORTERS = {
