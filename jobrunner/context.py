@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -96,6 +97,10 @@ class CurrentRun:
         self._clock = clock
         self._ending = ending
 
+    def now(self) -> Micros:
+        """The wall clock: microseconds since the Unix epoch."""
+        return self._clock.now()
+
     @property
     def tick(self) -> datetime | None:
         """The moment that the schedule names; None for a run that no schedule made."""
@@ -138,21 +143,39 @@ class CurrentRun:
 
 
 class _Here:
-    """The run of this process, whichever thread asks."""
+    """The run of a process that executes one call at a time, whichever of its threads asks."""
 
     run: CurrentRun | None = None
 
 
+_mine: ContextVar[CurrentRun | None] = ContextVar("jobrunner.current_run", default=None)
+
+
 def enter(run: CurrentRun | None) -> None:
-    """Make this the run that `current_run` gives; None when it is over."""
+    """Make this the run that `current_run` gives in the whole process; None when it is over."""
     _Here.run = run
 
 
+def enter_here(run: CurrentRun | None) -> None:
+    """Make this the run of the present context: of one thread, greenlet or task among others."""
+    _mine.set(run)
+
+
+def run_here() -> CurrentRun | None:
+    """The run that is executing here, if there is one."""
+    return _mine.get() or _Here.run
+
+
 def current_run() -> CurrentRun:
-    """Gives the run that is executing in this process. Raises UsageError outside of a task."""
-    if _Here.run is None:
+    """Gives the run that is executing here: each call of a worker that executes several has its own.
+
+    Raises UsageError outside of a task. A thread that a task starts in a `process` pool belongs to the task;
+    in the other pools hand it the run, or start it by `contextvars.copy_context().run`.
+    """
+    run = run_here()
+    if run is None:
         raise UsageError(
             "current_run() was called where no run is executing",
             help="call it inside a task that jobrunner executes",
         )
-    return _Here.run
+    return run

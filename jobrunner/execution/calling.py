@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from types import CodeType, CoroutineType, TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from .. import hooks
 from ..codec import encode
-from ..context import CancelRun, RetryRun
+from ..context import CancelRun, CurrentRun, RetryRun
 from ..errors import PayloadError
+from ..hooks import Notice, Signal
 from ..model import Ending
 
 if TYPE_CHECKING:
@@ -124,6 +126,22 @@ async def _alone(coroutine: CoroutineType[object, object, object]) -> object:
             task.cancel()
         if left:
             await asyncio.wait(left, timeout=1)
+
+
+def hooked(run: CurrentRun, call: Callable[[], object]) -> object:
+    """Makes this call with the hooks of this process around it; a CancelRun of theirs goes through."""
+    hooks.start()  # a module that was imported for this very call may have brought its own
+    hooks.enter(run)
+    hooks.send(
+        Notice(signal=Signal.EXECUTING, task=run.task, run_id=run.id, at=run.now(), attempt=run.attempt)
+    )
+    try:
+        result = call()
+    except BaseException as error:
+        hooks.leave(run, None, error)
+        raise
+    hooks.leave(run, result, None)
+    return result
 
 
 # ---- describing --------------------------------------------------------------------------------------------

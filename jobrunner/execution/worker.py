@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final, NoReturn
 
-from .. import context
+from .. import context, hooks
 from ..clock import SystemClock
 from ..codec import decode_arguments
 from ..context import CurrentRun, TaskCancelled, TaskTimeout
@@ -90,6 +90,7 @@ class Worker:
         self._inbox.taken.get()  # what was written until now belongs to no call
         while (order := self._inbox.orders.get()) is not None:
             self._execute(order)
+        hooks.stop()
 
     def _execute(self, order: Order) -> None:
         number = order.number
@@ -162,10 +163,14 @@ class Worker:
             return Outcome(Ending.BAD_ARGUMENTS, error=error.message)
         function = definition.function
         assert function is not None
-        context.enter(self._current_run(order, definition, begun))
+        run = self._current_run(order, definition, begun)
+        context.enter(run)
         try:
             self._arm(order.number)
-            result = self._caller.call(function, args, kwargs)
+            if hooks.registered():
+                result = calling.hooked(run, lambda: self._caller.call(function, args, kwargs))
+            else:
+                result = self._caller.call(function, args, kwargs)
             self._is_armed = False
             return calling.success(result, store=definition.store_result)
         except (TaskTimeout, TaskCancelled) as error:

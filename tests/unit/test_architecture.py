@@ -14,7 +14,7 @@ import jobrunner
 ROOT = Path(jobrunner.__file__).parent
 FLOORS = (
     "errors clock model plan plain ids catalogue codec events durations schedule retry machine place context",
-    "lifecycle policy composition birth",
+    "lifecycle policy composition birth hooks",
     "storage execution output notify logs",
     "loop service scheduler dispatcher janitor retention reloader supervisor",
     "config crontabs serve app client cli testing __main__ __init__",
