@@ -65,6 +65,7 @@ class Going:
 
     claim: Claim
     call: Call
+    executor: Executor  # it stays there, whatever executor its pool has by the time it ends
     cancelled: bool = False
 
 
@@ -168,7 +169,7 @@ class Dispatcher:
     def end_all(self, ending: Ending, *, grace: Micros | None = None) -> None:
         """End every attempt by force."""
         for going in list(self._going.values()):
-            self._executors[going.claim.pool].end(going.call, ending, grace=grace)
+            going.executor.end(going.call, ending, grace=grace)
 
     # --- what executors report (Sink) ---------------------------------------------------------------
 
@@ -352,7 +353,7 @@ class Dispatcher:
         except ValueError as error:
             self._quarantine(claim, task, str(error))
             return
-        self._going[claim.seq, claim.claim_no] = Going(claim, call)
+        self._going[claim.seq, claim.claim_no] = Going(claim, call, self._executors[task.pool])
         batches.setdefault(task.pool, []).append(call)
 
     def _put_back(self, claim: Claim, task: Task | None) -> None:
@@ -394,7 +395,7 @@ class Dispatcher:
             going = self._going.get(key)
             if going is not None and not going.cancelled:
                 going.cancelled = True
-                self._executors[going.claim.pool].end(going.call, Ending.CANCELLED)
+                going.executor.end(going.call, Ending.CANCELLED)
 
     # --- settles ------------------------------------------------------------------------------------
 

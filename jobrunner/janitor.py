@@ -24,6 +24,8 @@ PRUNE_BEATS = 300  # ten minutes
 SWEEP_BEATS = 30  # one share of the output folder each minute: all of it every few hours
 PRUNE_BATCH = 1_000  # runs removed in one write: claims go on between two of them
 
+Wake = Callable[[], None]
+
 
 class Orphan(NamedTuple):
     """A running run of a dead supervisor."""
@@ -254,4 +256,4 @@ class Janitor:
             self._emit(HousekeepingFailed(str(error)))
 
 
-__all__ = ["ClockWatch", "Janitor", "Orphan", "claim_of", "recover", "resolve"]
+__all__ = ["ClockWatch", "Janitor", "Orphan", "Wake", "claim_of", "recover", "resolve"]

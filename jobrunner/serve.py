@@ -9,7 +9,8 @@ from .clock import SystemClock
 from .config.child import compile_in_child
 from .errors import ConfigError
 from .logs import stderr_log
-from .supervisor import Supervisor, Until
+from .stopping import Until
+from .supervisor import Supervisor
 
 _YOUNG = 20_000  # objects: a run is about a dozen, all of them freed by their reference counts
 

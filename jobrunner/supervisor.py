@@ -9,50 +9,34 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from enum import Enum
 
-from . import janitor as recovery
-from .catalogue import catalogue_of, entry_of
+from .catalogue import catalogue_of
 from .clock import Clock, SystemClock
 from .dispatcher import Dispatcher
 from .durations import SECOND, Micros
-from .errors import OwnerLost, StorageError, StorageUnavailable
-from .events import Emit, Hurrying, Ready, Recovered, StandingBy, Stopped, Stopping, StorageTrouble
-from .execution import Executor, Loop, Sink
-from .execution.commands import CommandExecutor
+from .errors import OwnerLost, StorageError
+from .events import Emit, Ready, Stopped, StorageTrouble
 from .execution.journal import Journal
-from .execution.leftovers import become_subreaper, end_leftovers
-from .execution.pool import ProcessPool
+from .execution.leftovers import become_subreaper
 from .ids import new_id
 from .janitor import Janitor
-from .loop import EventLoop, LoopTimer
+from .loop import EventLoop
 from .machine import boot_id, hostname, process_start
-from .model import Ending, Reason, State
+from .model import Reason
+from .opening import Opening
 from .output import remove, tail
 from .place import output_root, state_folder
-from .plan import Plan, Pool, PoolKind, Task
+from .plan import Plan, Task
+from .pools import Pools
+from .recovery import Recovery
 from .retention import sweep_output
-from .scheduler import SPREAD, Scheduler, boot_key, timetables
+from .scheduler import Scheduler, boot_key, timetables
 from .service import Service, running
-from .storage import OwnerInfo, OwnerStatus, Pause, RunFilter, Storage, open_storage
+from .stopping import Crew, Stop, Until
+from .storage import OwnerInfo, OwnerStatus, Pause, Storage
 
-STANDBY_LOOK: Micros = SECOND // 4
-START_PAUSE: Micros = SECOND  # between two tries to open a storage that does not answer
-LAST_GRACE: Micros = 3 * SECOND // 2  # after the last KILL, for its completions to be written
-LAST_WORD = 0.3  # seconds, for a storage that still hangs at a forced end: nobody waits for it then
-LEFT_PAUSE: Micros = 30 * SECOND  # between two looks at runs whose processes could not be ended
-ONE_WISH: Micros = SECOND // 4  # `timeout` and service managers signal a process and then its group as well
-HURRY: Micros = SECOND  # TERM to KILL after a second signal: the whole end takes at most 2 s (semantics 29)
+READ_PAUSE: Micros = SECOND  # before pauses that could not be read are read again
 TAIL_BYTES = 4096  # of a failed run's output, for its callbacks
-
-
-class Until(Enum):
-    """When a supervisor ends by itself."""
-
-    SIGNAL = "signal"
-    ONCE = "once"  # what is due now has been done
-    DRAINED = "drained"  # nothing is queued, retrying or running
 
 
 class Supervisor:
@@ -69,22 +53,16 @@ class Supervisor:
     ) -> None:
         self._plan = plan
         self._emit = emit
-        self._until = until
         self._schedule = schedule
         self._clock = clock or SystemClock()
         self._loop = EventLoop(self._clock)
         self._owner = new_id(self._clock.now())
         self._started_at = self._clock.now()
-        self._asked_at: Micros | None = None  # when the end was first asked for
-        self._hurried = False
-        self._stopping = False
-        self._forced = False  # the end came before everything was written
+        self._stop = Stop(loop=self._loop, emit=emit, plan=lambda: self._plan, until=until)
+        self._opening = Opening(loop=self._loop, emit=emit, is_over=lambda: self._stop.is_asked)
         self._lost = False
-        self._stuck = 0
         self._pauses: tuple[Pause, ...] = ()
-        self._executors: dict[str, Executor] = {}
-        self._deadline: LoopTimer | None = None
-        self._left = 0  # runs of dead supervisors that wait for processes which cannot be ended
+        self._pools: Pools | None = None
 
     # --- life ---------------------------------------------------------------------------------------
 
@@ -96,9 +74,9 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # an inherited SIG_IGN would swallow exit codes
         become_subreaper()
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.on_signal(number, self._asked_to_stop)
+            self._loop.on_signal(number, self._stop.on_signal)
         try:
-            storage = self._opened()
+            storage = self._opening.entered(self._plan.backend, self._owner_info, self._status)
             if storage is not None:
                 self._work(storage)
         finally:
@@ -109,80 +87,36 @@ class Supervisor:
                 help="start it again: the next start recovers",
             )
 
-    def _opened(self) -> Storage | None:
-        """The storage, as its owner (waited for when it may answer later); None when a signal came first."""
-        while not self._stopping:
-            try:
-                storage = open_storage(self._plan.backend)
-            except StorageUnavailable as trouble:
-                self._emit(StorageTrouble(str(trouble), trouble.help, START_PAUSE))
-                self._pause(START_PAUSE)
-                continue
-            entered = False
-            try:
-                entered = self._enter(storage)
-            finally:
-                if not entered:
-                    storage.close()
-            if entered:
-                return storage
-        return None
-
-    def _enter(self, storage: Storage) -> bool:
-        told = False
-        while not self._stopping:
-            try:
-                if storage.enter(self._owner_info(), self._status()):
-                    return True
-            except StorageUnavailable as trouble:
-                self._emit(StorageTrouble(str(trouble), trouble.help, START_PAUSE))
-                self._pause(START_PAUSE)
-                continue
-            if not told:
-                self._emit(StandingBy(storage.url))
-                told = True
-            self._pause(STANDBY_LOOK)
-        return False
-
-    def _pause(self, time: Micros) -> None:
-        """Let signals in while waiting."""
-        end = self._loop.monotonic() + time
-        while not self._stopping and (rest := end - self._loop.monotonic()) > 0:
-            self._loop.turn(rest)
-
     def _work(self, storage: Storage) -> None:
-        with Journal.opened(state_folder(self._plan.backend)) as self._journal:
-            self._until_answered(lambda: self._recover(storage))
+        with Journal.opened(state_folder(self._plan.backend)) as journal:
+            recovery = Recovery(
+                storage=storage,
+                owner=self._owner,
+                plan=self._plan,
+                journal=journal,
+                loop=self._loop,
+                emit=self._emit,
+            )
+            self._opening.until_answered(recovery.resolve)
             with running(self._loop, "storage") as service:
+                pools = self._wire(storage, service, journal)
                 try:
-                    self._wire(storage, service)
-                    self._until_answered(lambda: self._publish(storage))
-                    if not self._stopping:
+                    self._opening.until_answered(lambda: self._publish(storage))
+                    if not self._stop.is_asked:
+                        recovery.go_on(service, self._dispatcher.wake)
                         self._begin(storage)
                         self._loop.run()
                 finally:
                     left = self._dispatcher.unwritten  # before they are closed
-                    for executor in self._executors.values():
-                        executor.close()
+                    pools.close()
             self._leave(storage, service)
-            self._emit(Stopped(self._dispatcher.interrupted, self._stuck, left))
-
-    def _until_answered(self, ask: Callable[[], None]) -> None:
-        """Do this; while the storage does not answer, try again."""
-        while not self._stopping:
-            try:
-                ask()
-            except StorageUnavailable as trouble:
-                self._emit(StorageTrouble(str(trouble), trouble.help, START_PAUSE))
-                self._pause(START_PAUSE)
-            else:
-                return
+            self._emit(Stopped(self._dispatcher.interrupted, self._stop.stuck, left))
 
     def _leave(self, storage: Storage, service: Service) -> None:
         if service.is_hung:
             return  # its thread is inside the storage; the end of the process gives back everything
         try:
-            if not self._forced and self._dispatcher.is_settled and not self._dispatcher.running:
+            if not self._stop.is_forced and self._dispatcher.is_settled and not self._dispatcher.running:
                 storage.leave(self._owner, self._clock.now())
         except StorageError as trouble:  # the next start finds a dead owner with nothing to recover
             self._emit(StorageTrouble(str(trouble), trouble.help, 0))
@@ -191,45 +125,10 @@ class Supervisor:
 
     # --- start --------------------------------------------------------------------------------------
 
-    def _recover(self, storage: Storage) -> None:
-        done = self._resolved(storage)
-        if done is not None:
-            self._emit(done)
-            self._left = done.left
-
-    def _resolved(self, storage: Storage) -> Recovered | None:
-        entries = {name: entry_of(task) for name, task in self._plan.tasks.items()}
-        return recovery.recover(
-            storage,
-            self._owner,
-            entries,
-            self._clock.now(),
-            end_leftovers=lambda owners: end_leftovers(self._journal, owners),
-        )
-
-    def _recover_again(self) -> None:
-        self._service.ask(
-            lambda: self._resolved(self._storage),
-            self._recovered_again,
-            lambda _error: self._recover_later(),
-        )
-
-    def _recover_later(self) -> None:
-        self._loop.after(LEFT_PAUSE, self._recover_again)
-
-    def _recovered_again(self, done: Recovered | None) -> None:
-        """What a process that could not be ended held up; it is tried again until all is resolved."""
-        if done is None:
-            return
-        if done.left != self._left or done.left == 0:
-            self._emit(done)
-        self._left = done.left
-        if done.left:
-            self._recover_later()
-        self._dispatcher.wake()
-
-    def _wire(self, storage: Storage, service: Service) -> None:
+    def _wire(self, storage: Storage, service: Service, journal: Journal) -> Pools:
         root = output_root(self._plan.backend)
+        self._storage = storage
+        self._service = service
         self._dispatcher = Dispatcher(
             plan=self._plan,
             owner=self._owner,
@@ -239,7 +138,7 @@ class Supervisor:
             emit=self._emit,
             tail=lambda run_id, attempt: tail(root, run_id, attempt, TAIL_BYTES).decode(errors="replace"),
             on_control=self._read_pauses,
-            on_quiet=self._quiet,
+            on_quiet=self._stop.quiet,
             on_lost=self._lose,
         )
         self._scheduler = Scheduler(
@@ -266,17 +165,12 @@ class Supervisor:
             on_jump=self._jumped,
             on_lost=self._lose,
         )
-        self._service = service
-        self._storage = storage
-        self._executors = {pool.name: self._executor(pool, root) for pool in self._plan.pools.values()}
-        self._dispatcher.serve(self._executors)
-
-    def _executor(self, pool: Pool, root: str) -> Executor:
-        loop: Loop = self._loop
-        sink: Sink = self._dispatcher
-        if pool.kind is PoolKind.COMMAND:
-            return CommandExecutor(pool, loop, sink, root, self._journal)
-        return ProcessPool(pool, loop, sink, output_root=root, pythonpath=self._plan.pythonpath)
+        pools = Pools(loop=self._loop, sink=self._dispatcher, output_root=root, journal=journal)
+        self._pools = pools
+        self._dispatcher.serve(pools.adopt(self._plan))
+        crew = Crew(self._scheduler, self._dispatcher, self._janitor, pools, service, storage)
+        self._stop.serve(crew)
+        return pools
 
     def _publish(self, storage: Storage) -> None:
         catalogue = catalogue_of(self._plan)
@@ -287,8 +181,6 @@ class Supervisor:
         self._tables = timetables(self._plan, storage, boot, self._clock.now()) if self._schedule else []
 
     def _begin(self, storage: Storage) -> None:
-        if self._left:
-            self._recover_later()
         fd = storage.wake_fd()
         if fd is not None:
             self._loop.watch(fd, read=self._woken)
@@ -328,14 +220,14 @@ class Supervisor:
         self._service.ask(lambda: self._storage.pauses(now), self._take_pauses, self._read_pauses_later)
 
     def _read_pauses_later(self, _error: Exception) -> None:
-        self._loop.after(START_PAUSE, self._read_pauses)
+        self._loop.after(READ_PAUSE, self._read_pauses)
 
     def _take_pauses(self, pauses: list[Pause]) -> None:
         self._pauses = tuple(pauses)
 
     def _lose(self) -> None:
         """This owner was voided: nothing of it may be written; what runs is ended, a new start recovers."""
-        self._lost = self._forced = True
+        self._lost = self._stop.is_forced = True
         self._loop.stop()
 
     def _owner_info(self) -> OwnerInfo:
@@ -355,85 +247,7 @@ class Supervisor:
             config_hash=self._plan.hash,
             config_loaded_at=self._started_at,
             config_error=None,
-            draining=self._stopping,
-            workers=sum(each.workers() for each in self._executors.values()),
-            busy={name: each.busy() for name, each in self._executors.items()},
+            draining=self._stop.is_asked,
+            workers=self._pools.workers() if self._pools else 0,
+            busy=self._pools.busy() if self._pools else {},
         )
-
-    # --- the end ------------------------------------------------------------------------------------
-
-    def _asked_to_stop(self) -> None:
-        now = self._loop.monotonic()
-        if self._asked_at is None:
-            self._asked_at = now
-            self._stop()
-        elif not self._hurried and now - self._asked_at >= ONE_WISH:
-            self._hurried = True
-            self._hurry()
-
-    def _stop(self) -> None:
-        """Stop claiming and scheduling at once; what runs may finish until the deadline (semantics 29)."""
-        self._stopping = True
-        if not self._executors:
-            self._loop.stop()
-            return
-        self._scheduler.stop()
-        self._dispatcher.stop_claiming()
-        for executor in self._executors.values():
-            executor.recall()
-        self._emit(Stopping(self._dispatcher.running, self._plan.shutdown_timeout))
-        self._janitor.report()
-        self._deadline = self._loop.after(self._plan.shutdown_timeout, self._interrupt)
-        if self._dispatcher.is_settled and not self._dispatcher.running:
-            self._finish(stuck=0)
-
-    def _interrupt(self) -> None:
-        self._dispatcher.end_all(Ending.INTERRUPTED)
-        longest = max((task.kill_after for task in self._plan.tasks.values()), default=0)
-        self._deadline = self._loop.after(longest + LAST_GRACE, self._force)
-
-    def _hurry(self) -> None:
-        """A second signal: TERM now, KILL a second later."""
-        if not self._executors:
-            return
-        self._emit(Hurrying(self._dispatcher.running))
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._dispatcher.end_all(Ending.INTERRUPTED, grace=HURRY)
-        self._deadline = self._loop.after(HURRY + HURRY // 2, self._force)
-
-    def _force(self) -> None:
-        """The end of patience: what is not written now is recovered at the next start."""
-        self._forced = True
-        self._service.patience = LAST_WORD
-        self._loop.stop()
-
-    def _quiet(self) -> None:
-        """Nothing runs and everything is written: the moment to end, if the end is asked for."""
-        if self._stopping:
-            self._finish(stuck=0)
-        elif self._until is not Until.SIGNAL and self._dispatcher.is_idle and self._scheduler.is_quiet:
-            self._service.ask(self._work_left, self._maybe_finish, self._ask_later)
-
-    def _ask_later(self, _error: Exception) -> None:
-        """Whether work is left is asked again in the quiet after another turn."""
-        self._loop.after(START_PAUSE, self._dispatcher.wake)
-
-    def _work_left(self) -> tuple[bool, int]:
-        """Whether a run is still to come, and how many wait that nobody here can claim."""
-        soon = self._loop.now() + SPREAD  # catch-up runs are spread: they are due now, all the same
-        scheduled = self._storage.runs(RunFilter(states=(State.SCHEDULED,), limit=1000))
-        coming = any(run.due_at <= soon and run.tick is not None for run in scheduled)
-        if self._until is Until.DRAINED:
-            coming = coming or bool(self._storage.runs(RunFilter(states=(State.RETRYING,), limit=1)))
-        stuck = self._storage.runs(RunFilter(states=(State.QUEUED,), limit=1000))
-        return coming, len(stuck)
-
-    def _maybe_finish(self, left: tuple[bool, int]) -> None:
-        coming, stuck = left
-        if not coming and self._dispatcher.is_idle and self._scheduler.is_quiet:
-            self._finish(stuck)
-
-    def _finish(self, stuck: int) -> None:
-        self._stuck = stuck
-        self._loop.stop()

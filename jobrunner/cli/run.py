@@ -48,7 +48,7 @@ def run_command(
     if session.environ.get("JOBRUNNER_BACKEND"):
         say("note: JOBRUNNER_BACKEND does not count for run; with it, other commands look at another storage")
     from jobrunner.serve import serve
-    from jobrunner.supervisor import Until
+    from jobrunner.stopping import Until
 
     until = Until.ONCE if once else Until.DRAINED if drain else Until.SIGNAL
     serve(

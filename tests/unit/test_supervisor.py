@@ -29,9 +29,10 @@ from jobrunner.logs import Level, Log, words
 from jobrunner.loop import EventLoop
 from jobrunner.model import Ended, Ending, Reason, State
 from jobrunner.plan import Plan, Retention, Retries
+from jobrunner.stopping import Until
 from jobrunner.storage import ExchangeRequest, Rules, Storage, TaskRule
 from jobrunner.storage.memory import MemoryStorage
-from jobrunner.supervisor import Supervisor, Until
+from jobrunner.supervisor import Supervisor
 from tests.builders import NOON, a_claim, a_run, a_task, an_end
 from tests.stage import ME, STATUS, Aside, FaultyStorage, HandClock, an_owner
 
@@ -318,10 +319,11 @@ class Whole:
 @pytest.fixture
 def whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Whole]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr("jobrunner.supervisor.START_PAUSE", SECOND // 100)
+    monkeypatch.setattr("jobrunner.opening.START_PAUSE", SECOND // 100)
+    monkeypatch.setattr("jobrunner.stopping.ASK_PAUSE", SECOND // 100)
     memory = MemoryStorage()
     faulty = FaultyStorage(memory)
-    monkeypatch.setattr("jobrunner.supervisor.open_storage", lambda _url: faulty)
+    monkeypatch.setattr("jobrunner.opening.open_storage", lambda _url: faulty)
     plan = Plan(file="jobs.yaml", hash="1", backend="memory://", timezone="UTC")
     events: list[Event] = []
     yield Whole(memory, faulty, Supervisor(plan, emit=events.append, until=Until.ONCE), events)
@@ -364,16 +366,16 @@ def test_runs_that_wait_for_a_process_are_looked_at_again(
     whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # rule 32: what could not be ended at the start is not forgotten until the next one
-    monkeypatch.setattr("jobrunner.supervisor.LEFT_PAUSE", SECOND // 100)
+    monkeypatch.setattr("jobrunner.recovery.LEFT_PAUSE", SECOND // 100)
     run_id = a_dead_owners_run(whole.memory)
     stubborn = [{run_id}, {run_id}]
 
     def end(_journal: object, _dead: set[str]) -> tuple[int, set[str], set[str]]:
         return 0, stubborn.pop() if stubborn else set(), {run_id}
 
-    monkeypatch.setattr("jobrunner.supervisor.end_leftovers", end)
+    monkeypatch.setattr("jobrunner.recovery.end_leftovers", end)
     supervisor = whole.supervisor
-    supervisor._until = Until.SIGNAL
+    supervisor._stop._until = Until.SIGNAL
 
     def stop_when_resolved(event: Event) -> None:
         whole.events.append(event)
