@@ -146,3 +146,13 @@ Event = (
     | Stopped
 )
 Emit = Callable[[Event], None]
+
+
+def both(first: Emit, second: Emit) -> Emit:
+    """Tells two listeners, one after the other."""
+
+    def emit(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return emit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 
 from .clock import SystemClock
@@ -11,6 +12,7 @@ from .errors import ConfigError
 from .logs import stderr_log
 from .stopping import Until
 from .supervisor import Supervisor
+from .systemd import Notifier
 
 _YOUNG = 20_000  # objects: a run is about a dozen, all of them freed by their reference counts
 
@@ -27,6 +29,7 @@ def serve(
 
     Raises ConfigError with every problem of the file, StorageRefused when its storage cannot be used.
     """
+    notifier = Notifier.taken_from(os.environ)
     compiled = compile_in_child(path)
     if compiled.plan is None:
         raise ConfigError(compiled.rendered)
@@ -36,7 +39,9 @@ def serve(
         signal.signal(number, signal.SIG_IGN)
     log = stderr_log(clock, form=log_format, level=log_level, zone=compiled.plan.timezone)
     _collect_seldom()
-    Supervisor(compiled.plan, emit=log.emit, clock=clock, until=until, schedule=schedule).run()
+    Supervisor(
+        compiled.plan, emit=log.emit, clock=clock, until=until, schedule=schedule, notifier=notifier
+    ).run()
 
 
 def _collect_seldom() -> None:

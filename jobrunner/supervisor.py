@@ -15,7 +15,7 @@ from .clock import Clock, SystemClock
 from .dispatcher import Dispatcher
 from .durations import SECOND, Micros
 from .errors import OwnerLost, StorageError
-from .events import Emit, Ready, Stopped, StorageTrouble
+from .events import Emit, Ready, Stopped, StorageTrouble, both
 from .execution.journal import Journal
 from .execution.leftovers import become_subreaper
 from .ids import new_id
@@ -28,12 +28,14 @@ from .output import remove, tail
 from .place import output_root, state_folder
 from .plan import Plan, Task
 from .pools import Pools
+from .pulse import Pulse, Sight
 from .recovery import Recovery
 from .retention import sweep_output
 from .scheduler import Scheduler, boot_key, timetables
 from .service import Service, running
 from .stopping import Crew, Stop, Until
 from .storage import OwnerInfo, OwnerStatus, Pause, Storage
+from .systemd import Notifier
 
 READ_PAUSE: Micros = SECOND  # before pauses that could not be read are read again
 TAIL_BYTES = 4096  # of a failed run's output, for its callbacks
@@ -50,12 +52,15 @@ class Supervisor:
         clock: Clock | None = None,
         until: Until = Until.SIGNAL,
         schedule: bool = True,
+        notifier: Notifier | None = None,
     ) -> None:
         self._plan = plan
-        self._emit = emit
         self._schedule = schedule
         self._clock = clock or SystemClock()
         self._loop = EventLoop(self._clock)
+        notifier = notifier or Notifier()
+        self._pulse = Pulse(self._loop, notifier, self._sight)
+        self._emit = emit = both(emit, self._pulse.hear) if notifier.is_heard else emit
         self._owner = new_id(self._clock.now())
         self._started_at = self._clock.now()
         self._stop = Stop(loop=self._loop, emit=emit, plan=lambda: self._plan, until=until)
@@ -75,11 +80,13 @@ class Supervisor:
         become_subreaper()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.on_signal(number, self._stop.on_signal)
+        self._pulse.start()
         try:
             storage = self._opening.entered(self._plan.backend, self._owner_info, self._status)
             if storage is not None:
                 self._work(storage)
         finally:
+            self._pulse.close()
             self._loop.close()
         if self._lost:
             raise OwnerLost(
@@ -229,6 +236,9 @@ class Supervisor:
         """This owner was voided: nothing of it may be written; what runs is ended, a new start recovers."""
         self._lost = self._stop.is_forced = True
         self._loop.stop()
+
+    def _sight(self) -> Sight:
+        return Sight(self._status(), self._scheduler.next_tick(), self._plan.timezone)
 
     def _owner_info(self) -> OwnerInfo:
         return OwnerInfo(
