@@ -16,8 +16,8 @@ FLOORS = (
     "errors clock model plan plain ids catalogue codec events durations schedule retry machine place context",
     "lifecycle policy composition birth hooks",
     "storage execution output notify logs systemd",
-    "loop service scheduler dispatcher janitor retention pools opening recovery stopping reloader pulse"
-    " supervisor",
+    "loop service pools scheduler dispatcher janitor retention opening recovery stopping reloader pulse",
+    "supervisor",
     "config crontabs serve app client cli testing __main__ __init__",
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
