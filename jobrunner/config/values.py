@@ -40,7 +40,7 @@ _TASK: Final[Shape] = {
 }
 _POOL: Final[Shape] = {"env": "text", "python": "text"}
 _ROOT: Final[Shape] = dict.fromkeys(
-    ("env", "env_file", "include", "pythonpath", "timezone", "backend"), "text"
+    ("env", "env_file", "include", "modules", "pythonpath", "timezone", "backend"), "text"
 )
 
 
