@@ -11,7 +11,7 @@ PYTEST  = $(VENV)/bin/python -m pytest
 SOURCES = jobrunner tests benchmarks examples
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format tests drills soak bench test-all clean
+.PHONY: help run test lint format tests drills soak bench bench-quick test-all clean
 
 help:
 	@echo 'make run       run examples/jobs.yaml; Ctrl-C stops it'
@@ -20,7 +20,8 @@ help:
 	@echo 'make format    put the files into their format'
 	@echo 'make drills    the fault drills in their full length'
 	@echo 'make soak      an hour of work and faults (SOAK_SECONDS); memory, descriptors, database must stay flat'
-	@echo 'make bench     the benchmarks; figures go to the terminal'
+	@echo 'make bench     every target beside its peers; the figures go to docs/benchmarks.md'
+	@echo 'make bench-quick  some of them, in five minutes; the figures go to the terminal'
 	@echo 'make test-all  the tests on every Python from 3.11 to 3.14 found here'
 	@echo 'make clean     remove environments, caches and what the example wrote'
 
@@ -48,8 +49,10 @@ soak: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m tests.drills.soak
 
 bench: $(VENV)/dev.stamp
-	@set -e; for script in benchmarks/*.py; do \
-		echo "== $$script"; $(VENV)/bin/python -m benchmarks.$$(basename $$script .py); done
+	$(VENV)/bin/python -m benchmarks.suite
+
+bench-quick: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m benchmarks.suite --quick
 
 # Every interpreter answers with its version, so that one found twice is tested once.
 test-all:
