@@ -106,6 +106,28 @@ class Late:
 
 
 @dataclass(frozen=True, slots=True)
+class Notified:
+    """Somebody was told."""
+
+    task: str
+    run_id: str
+    occasion: str
+    channels: tuple[str, ...]
+    more: int  # others of this kind, told by this one
+
+
+@dataclass(frozen=True, slots=True)
+class NotNotified:
+    """A notification could not be delivered."""
+
+    task: str
+    run_id: str
+    occasion: str
+    message: str
+    retry_in: Micros | None  # None: it is given up
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping:
     """A signal asked for the end."""
 
@@ -141,6 +163,8 @@ Event = (
     | HousekeepingFailed
     | StorageBack
     | Late
+    | Notified
+    | NotNotified
     | Stopping
     | Hurrying
     | Stopped

@@ -24,6 +24,7 @@ PRUNE_BEATS = 300  # ten minutes
 SWEEP_BEATS = 30  # one share of the output folder each minute: all of it every few hours
 PRUNE_BATCH = 1_000  # runs removed in one write: claims go on between two of them
 
+Before = Callable[[list[tuple[str, Settle]]], None]  # ends of runs, with their tasks
 Wake = Callable[[], None]
 
 
@@ -108,17 +109,21 @@ def recover(
     now: Micros,
     *,
     end_leftovers: Callable[[set[str]], tuple[int, set[str], set[str]]],
+    before: Before = lambda _ends: None,
 ) -> Recovered | None:
     """Resolve every run of dead supervisors; their processes are gone before their runs go on (semantics 32).
 
     `end_leftovers(dead owner ids)` gives how many processes it ended, the run ids that it could not end,
-    and the run ids that were journalled as started.
+    and the run ids that were journalled as started. `before` sees each end, with its task, before it is
+    written.
     """
     orphans = [Orphan(run, info) for run, info in storage.orphans(owner)]
     ended, alive, begun = end_leftovers({orphan.owner.id for orphan in orphans})
     settles = resolve(orphans, alive, begun, entries, now)
     if not orphans and not ended:
         return None
+    tasks = {orphan.run.id: orphan.run.task for orphan in orphans}
+    before([(tasks[settle.id], settle) for settle in settles])
     storage.settle(settles)
     failed = sum(settle.state is State.FAILED for settle in settles)
     requeued = sum(settle.state is State.QUEUED for settle in settles)

@@ -22,6 +22,8 @@ from .events import (
     HousekeepingFailed,
     Hurrying,
     Late,
+    Notified,
+    NotNotified,
     Ready,
     Recovered,
     RunBegan,
@@ -243,6 +245,28 @@ def _(event: StorageBack) -> Line:
 def _(event: Late) -> Line:
     text = f"✗ a late completion of run {_short(event.task_run)} was refused: it had been taken over"
     return Line(Level.WARNING, "late", text, {"run": event.task_run})
+
+
+@words.register
+def _(event: Notified) -> Line:
+    more = f", {event.more} more of this kind" if event.more else ""
+    text = f"✉ {event.task}: told of {event.occasion} by {' and '.join(event.channels)}{more}"
+    fields = {"task": event.task, "run": event.run_id, "occasion": event.occasion, "channels": event.channels}
+    return Line(Level.INFO, "notified", f"{text} · run {_short(event.run_id)}", fields)
+
+
+@words.register
+def _(event: NotNotified) -> Line:
+    after = "given up" if event.retry_in is None else f"next try in {format_duration(event.retry_in)}"
+    text = f"✗ {event.task}: nobody could be told of {event.occasion}: {_shown(event.message, 1000)}; {after}"
+    fields = {
+        "task": event.task,
+        "run": event.run_id,
+        "occasion": event.occasion,
+        "error": event.message,
+        "given_up": event.retry_in is None,
+    }
+    return Line(Level.ERROR, "not-notified", f"{text} · run {_short(event.run_id)}", fields)
 
 
 @words.register

@@ -80,6 +80,40 @@ class Limits:
     core: int | None = None  # bytes of a core file
 
 
+class Occasion(StrEnum):
+    """What somebody wants to be told of."""
+
+    FAILURE = "failure"  # a run has failed for good
+    RECOVERY = "recovery"  # the first success after a failure
+    SUCCESS = "success"
+    MISSED = "missed"  # a tick did not run
+    LATE = "late"  # a tick's run had not started a minute after it was due
+    TEST = "test"  # `jobrunner notify --test`; no file asks for it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notify:
+    """Who is told of what, and by which channels: at least one of the last three is set."""
+
+    on: tuple[Occasion, ...] = (Occasion.FAILURE, Occasion.RECOVERY)
+    mail: tuple[str, ...] = ()  # addresses
+    webhook: str | None = None  # URL, JSON by POST
+    command: str | tuple[str, ...] | None = None  # text for /bin/sh, or argv; JSON on stdin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """How mail leaves this machine: by SMTP when there is a host, else by a sendmail."""
+
+    sender: str | None = None  # None: the user of the supervisor
+    sendmail: tuple[str, ...] = ("/usr/sbin/sendmail",)
+    host: str | None = None
+    port: int = 25
+    tls: str = "none"  # none | starttls | implicit
+    user: str | None = None
+    password_file: str | None = None  # read when a mail is sent
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleRule:
     """One schedule of a task. `source` and `timezone` go to `Schedule.parse` as they are."""
@@ -121,6 +155,7 @@ class Task:
     leftovers: str = "end"  # end | keep
     on_success: tuple[str, ...] = ()
     on_failure: tuple[str, ...] = ()
+    notify: Notify | None = None
     env: Mapping[str, str] = field(default_factory=dict)  # declared: file's and task's, merged
     cwd: str = "/"
     user: str | None = None  # of a command; None: the supervisor's
@@ -194,6 +229,7 @@ class Plan:
     pools: Mapping[str, Pool] = field(default_factory=lambda: dict(DEFAULT_POOLS))
     locks: Mapping[str, int] = field(default_factory=dict)  # slots
     retention: Retention = Retention()
+    mail: Mail = Mail()
     shutdown_timeout: Micros = 30 * SECOND
     tasks: Mapping[str, Task] = field(default_factory=dict)
     watched: tuple[str, ...] = ()  # files whose change is a change of this plan

@@ -20,7 +20,15 @@ class Recovery:
     """Resolves every run of dead supervisors (semantics 32)."""
 
     def __init__(
-        self, *, storage: Storage, owner: str, plan: Plan, journal: Journal, loop: EventLoop, emit: Emit
+        self,
+        *,
+        storage: Storage,
+        owner: str,
+        plan: Plan,
+        journal: Journal,
+        loop: EventLoop,
+        emit: Emit,
+        before: janitor.Before,
     ) -> None:
         self._storage = storage
         self._owner = owner
@@ -28,6 +36,7 @@ class Recovery:
         self._journal = journal
         self._loop = loop
         self._emit = emit
+        self._before = before
         self._left = 0  # runs that wait for processes which cannot be ended
 
     def resolve(self) -> None:
@@ -49,6 +58,7 @@ class Recovery:
             self._entries,
             self._loop.now(),
             end_leftovers=lambda owners: end_leftovers(self._journal, owners),
+            before=self._before,
         )
 
     def _again(self, service: Service, wake: janitor.Wake) -> None:

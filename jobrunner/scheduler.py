@@ -68,6 +68,7 @@ class Scheduler:
         look_at_clock: Callable[[], object],
         on_added: Callable[[], None],
         on_lost: Callable[[], None],
+        before: Callable[[list[NewRun]], None] = lambda _runs: None,
     ) -> None:
         self._loop = loop
         self._storage = storage
@@ -77,6 +78,7 @@ class Scheduler:
         self._look_at_clock = look_at_clock
         self._on_added = on_added
         self._on_lost = on_lost
+        self._before = before  # sees each row of a tick before it is written
         self._heap: list[Timetable] = []
         self._timer: LoopTimer | None = None
         self._writing = False
@@ -196,6 +198,7 @@ class Scheduler:
     def _write(self, writes: list[Write]) -> None:
         self._writing = True
         ticks = [each.tick for each in writes]
+        self._before([tick.run for tick in ticks if tick.run is not None])
         self._service.ask(
             partial(self._storage.tick, ticks), partial(self._written, writes), partial(self._failed, writes)
         )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from .dispatcher import Dispatcher
 from .durations import SECOND, Micros
 from .events import Emit, Hurrying, Stopping
+from .herald import Herald
 from .janitor import Janitor
 from .loop import EventLoop, LoopTimer
 from .model import Ending, State
@@ -21,6 +22,7 @@ from .storage import RunFilter, Storage
 LAST_GRACE: Micros = 3 * SECOND // 2  # after the last KILL, for its completions to be written
 LAST_WORD = 0.3  # seconds, for a storage that still hangs at a forced end: nobody waits for it then
 ONE_WISH: Micros = SECOND // 4  # `timeout` and service managers signal a process and then its group as well
+TELLING: Micros = 10 * SECOND  # at an orderly end, for notifications to be delivered; the rest is told later
 HURRY: Micros = SECOND  # TERM to KILL after a second signal: the whole end takes at most 2 s (semantics 29)
 ASK_PAUSE: Micros = SECOND  # before a storage that did not answer is asked again whether work is left
 
@@ -39,6 +41,7 @@ class Crew(NamedTuple):
     scheduler: Scheduler
     dispatcher: Dispatcher
     janitor: Janitor
+    herald: Herald
     pools: Pools
     service: Service
     storage: Storage
@@ -152,4 +155,10 @@ class Stop:
 
     def _finish(self, stuck: int) -> None:
         self.stuck = stuck
-        self._loop.stop()
+        if self._crew is not None:
+            self._crew.herald.wind_up(self._end, TELLING)
+
+    def _end(self) -> None:
+        """All is told; work that came meanwhile goes on, unless a signal asked for the end."""
+        if self.is_asked or (self._crew is not None and self._is_quiet(self._crew)):
+            self._loop.stop()

@@ -18,11 +18,13 @@ from .errors import OwnerLost, StorageError
 from .events import Emit, Ready, Stopped, StorageTrouble, both
 from .execution.journal import Journal
 from .execution.leftovers import become_subreaper
+from .herald import Herald
 from .ids import new_id
 from .janitor import Janitor
 from .loop import EventLoop
 from .machine import boot_id, hostname, process_start
 from .model import Reason
+from .notify.spool import Spool
 from .opening import Opening
 from .output import remove, tail
 from .place import output_root, state_folder
@@ -60,14 +62,27 @@ class Supervisor:
         self._loop = EventLoop(self._clock)
         notifier = notifier or Notifier()
         self._pulse = Pulse(self._loop, notifier, self._sight)
-        self._emit = emit = both(emit, self._pulse.hear) if notifier.is_heard else emit
         self._owner = new_id(self._clock.now())
+        self._herald = Herald(
+            loop=self._loop,
+            owner=self._owner,
+            plan=plan,
+            spool=Spool(state_folder(plan.backend)),
+            tail=self._tail,
+            emit=emit,
+        )
+        emit = both(emit, self._herald.hear)
+        self._emit = emit = both(emit, self._pulse.hear) if notifier.is_heard else emit
         self._started_at = self._clock.now()
         self._stop = Stop(loop=self._loop, emit=emit, plan=lambda: self._plan, until=until)
         self._opening = Opening(loop=self._loop, emit=emit, is_over=lambda: self._stop.is_asked)
         self._lost = False
         self._pauses: tuple[Pause, ...] = ()
         self._pools: Pools | None = None
+
+    def _tail(self, run_id: str, attempt: int) -> str:
+        root = output_root(self._plan.backend)
+        return tail(root, run_id, attempt, TAIL_BYTES).decode(errors="replace")
 
     # --- life ---------------------------------------------------------------------------------------
 
@@ -103,6 +118,7 @@ class Supervisor:
                 journal=journal,
                 loop=self._loop,
                 emit=self._emit,
+                before=self._herald.before_recovery,
             )
             self._opening.until_answered(recovery.resolve)
             with running(self._loop, "storage") as service:
@@ -116,6 +132,7 @@ class Supervisor:
                 finally:
                     left = self._dispatcher.unwritten  # before they are closed
                     pools.close()
+                    self._herald.close()
             self._leave(storage, service)
             self._emit(Stopped(self._dispatcher.interrupted, self._stop.stuck, left))
 
@@ -143,7 +160,7 @@ class Supervisor:
             storage=storage,
             service=service,
             emit=self._emit,
-            tail=lambda run_id, attempt: tail(root, run_id, attempt, TAIL_BYTES).decode(errors="replace"),
+            tail=self._tail,
             on_control=self._read_pauses,
             on_quiet=self._stop.quiet,
             on_lost=self._lose,
@@ -157,6 +174,7 @@ class Supervisor:
             look_at_clock=lambda: self._janitor.look_at_clock(),
             on_added=self._dispatcher.wake,
             on_lost=self._lose,
+            before=self._herald.before_ticks,
         )
         self._janitor = Janitor(
             owner=self._owner,
@@ -175,7 +193,7 @@ class Supervisor:
         pools = Pools(loop=self._loop, sink=self._dispatcher, output_root=root, journal=journal)
         self._pools = pools
         self._dispatcher.serve(pools.adopt(self._plan))
-        crew = Crew(self._scheduler, self._dispatcher, self._janitor, pools, service, storage)
+        crew = Crew(self._scheduler, self._dispatcher, self._janitor, self._herald, pools, service, storage)
         self._stop.serve(crew)
         return pools
 
@@ -194,6 +212,7 @@ class Supervisor:
         self._scheduler.start(self._tables)
         self._dispatcher.wake()
         self._janitor.start()
+        self._herald.begin(storage, self._service)
         following = self._scheduler.next_tick()
         self._emit(
             Ready(
@@ -260,4 +279,6 @@ class Supervisor:
             draining=self._stop.is_asked,
             workers=self._pools.workers() if self._pools else 0,
             busy=self._pools.busy() if self._pools else {},
+            untold=self._herald.waiting,
+            untold_because=self._herald.trouble,
         )

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from jobrunner.plan import Plan
 
 _STDIN: Final = "-"
-_ASKED: Final = ("user", "nice", "notify")
 _SHOWN: Final = 5  # differences of one task in words
 
 
@@ -72,7 +71,6 @@ def import_crontab_command(
         dialect=Dialect(dialect),
         system=known.system,
         lifting=lifting,
-        supported=_supported(),
         may_switch=os.geteuid() == 0,
     )
     imported = translate(source)
@@ -139,12 +137,6 @@ def _home_of(user: str) -> str | None:
 def _own_home(session: Session, user: str) -> str | None:
     """HOME, for somebody who is in no list of users: in a container, say."""
     return session.environ.get("HOME") if user == user_name(os.geteuid()) else None
-
-
-def _supported() -> frozenset[str]:
-    from jobrunner.config.notyet import NOT_YET
-
-    return frozenset(_ASKED) - NOT_YET["task"]
 
 
 # ---- out -------------------------------------------------------------------------------------------------

@@ -32,6 +32,8 @@ def write_status(screen: Screen, session: Session, look: Look, *, failing: bool)
         return
     for supervisor in look.alive:
         screen.line(_running(screen, supervisor))
+        if supervisor.status.untold:
+            screen.line(f"  {_untold(screen, supervisor)}")
     screen.line(f"  storage   {_storage(look)}")
     screen.line(f"  {_summary(screen, look)}")
     shown = [each for each in look.overview.tasks if not failing or look.is_failing(each)]
@@ -40,6 +42,13 @@ def write_status(screen: Screen, session: Session, look: Look, *, failing: bool)
         screen.table(HEADER, [_row(screen, look, each) for each in shown], lead=1)
     elif failing:
         screen.line("\n  no task is failing")
+
+
+def _untold(screen: Screen, supervisor: Supervisor) -> str:
+    """Who was to be told of something, and could not be."""
+    said = plural(supervisor.status.untold, "notification")
+    why = supervisor.status.untold_because
+    return screen.paint(f"✗ {said} not delivered: {one_line(why or 'tried again later')}", "red")
 
 
 def write_stopped(screen: Screen, session: Session, look: Look) -> None:

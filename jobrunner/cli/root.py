@@ -38,6 +38,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Door]]] = {
         "retry": Door("intervene", "Run failed runs again."),
         "pause": Door("pausing", "Hold back a task, a pool or everything."),
         "resume": Door("pausing", "End a pause."),
+        "notify": Door("notify", "Send a notification, to see that it arrives."),
         "prune": Door("prune", "Remove old runs now."),
     },
     "Files": {

@@ -9,7 +9,8 @@ from typing import Final
 from ..errors import ConfigError, NotFound
 from ..plain import to_plain
 from ..plan import Plan, Task
-from .compile import quietly, read_building
+from .build import Building
+from .compile import quietly
 from .draft import Draft
 from .kinds import suggestion
 from .problems import Findings, render_problems
@@ -36,7 +37,7 @@ def effective(path: str, task: str, *, environ: Mapping[str, str]) -> list[Setti
     findings = Findings()
     reading = Reading(environ=environ, findings=findings)
     with quietly():
-        building = read_building(path, reading)
+        building = Building(reading=reading, findings=findings) if reading.read(path) else None
         plan = None if building is None else building.plan()
     if findings.failed or building is None or plan is None:
         raise ConfigError(render_problems(findings.sorted(), reading.texts))
@@ -64,7 +65,7 @@ def _value(plan: Plan, task: Task, key: str) -> object:
         return f"{value:03o}"
     if key == "limits":
         return to_plain(value) or None  # what is not limited is not worth a word
-    if key in ("retries", "lock", "output") and value is not None:
+    if key in ("retries", "lock", "output", "notify") and value is not None:
         return {name: to_plain(getattr(value, name)) for name in value.__dataclass_fields__}
     return to_plain(value)
 

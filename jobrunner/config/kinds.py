@@ -18,9 +18,11 @@ from ..durations import SECOND, DurationError, SizeError, parse_duration, parse_
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _CALL: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _DOTTED: Final = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*)\.([^\W\d]\w*)")
-_MODULE: Final = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _UMASK: Final = re.compile(r"[0-7]{1,4}", re.ASCII)
+_ADDRESS: Final = re.compile(r"[^\s@,;<>\"'-][^\s@,;<>\"']*(@[^\s@,;<>\"']+)?")  # a local user has no host
+_URL: Final = re.compile(r"https?://[^\s/]+(/\S*)?", re.ASCII | re.IGNORECASE)
+_SERVER: Final = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?", re.ASCII)
 _PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]+)?)\s*%", re.ASCII)
 
 
@@ -117,19 +119,6 @@ def _call(value: object) -> str:
         dotted = _DOTTED.fullmatch(text)
         hint = f"write {dotted[1]}:{dotted[2]}" if dotted else "such as shop.images:resize"
         raise refuse("bad-value", f"got {spell(text)}, expected package.module:function", hint)
-    return text
-
-
-def _module(value: object) -> str:
-    text = _text(value).strip()
-    if not _MODULE.fullmatch(text):
-        is_file = re.fullmatch(r"[\w./-]+\.py", text)
-        hint = (
-            f"write {text.removesuffix('.py').strip('./').replace('/', '.')}"
-            if is_file
-            else "such as shop.jobs"
-        )
-        raise refuse("bad-value", f"got {spell(text)}, expected the name of a module", hint)
     return text
 
 
@@ -350,6 +339,29 @@ def _reason(value: object) -> int | str:
     raise refuse("bad-value", f"got {spell(value)}, expected an exit code or the name of an exception")
 
 
+def _address(value: object) -> str:
+    text = _text(value).strip()
+    if not _ADDRESS.fullmatch(text):
+        hint = "one address an item: [ana@example.com, ben@example.com]" if "," in text else ""
+        raise refuse("bad-value", f"got {spell(text)}, expected an address such as ops@example.com", hint)
+    return text
+
+
+def _url(value: object) -> str:
+    text = _text(value).strip()
+    if not _URL.fullmatch(text):
+        raise refuse("bad-value", f"got {spell(text)}, expected a URL", "such as https://example.com/hook")
+    return text
+
+
+def _server(value: object) -> str:
+    text = _text(value).strip()
+    found = _SERVER.fullmatch(text)
+    if not found or not 0 < int(found[2] or 25) < 65536:
+        raise refuse("bad-value", f"got {spell(text)}, expected HOST or HOST:PORT", "mail.example.com:587")
+    return text
+
+
 _DURATION_SCHEMA: Final[dict[str, Any]] = {
     "type": ["string", "number"],
     "pattern": r"^([0-9]+(\.[0-9]+)?|([0-9]+(\.[0-9]+)? ?(w|d|h|ms|m|s) ?)+)$",
@@ -418,10 +430,11 @@ Environment: TypeAlias = Annotated[
         },
     ),
 ]
-Modules: TypeAlias = Annotated[
-    list[Annotated[str, Kind(_module, "module")]], Kind(one_or_list, "list of modules", _ONE_OR_MORE)
-]
 Names: TypeAlias = Annotated[list[Name], Kind(one_or_list, "task names", _ONE_OR_MORE)]
+Address: TypeAlias = Annotated[str, Kind(_address, "address", {"type": "string", "minLength": 1})]
+Addresses: TypeAlias = Annotated[list[Address], Kind(one_or_list, "address, or a list of them", _ONE_OR_MORE)]
+Url: TypeAlias = Annotated[str, Kind(_url, "URL", {"type": "string", "pattern": "^https?://"})]
+Server: TypeAlias = Annotated[str, Kind(_server, "`HOST` or `HOST:PORT`", {"type": "string", "minLength": 1})]
 FilePaths: TypeAlias = Annotated[list[FilePath], Kind(one_or_list, "list of paths", _ONE_OR_MORE)]
 ExitCodes: TypeAlias = Annotated[
     list[Annotated[int, whole(0, 255)]],

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Final
 
 NOT_YET: Final[Mapping[str, frozenset[str]]] = {
-    "file": frozenset({"pipelines", "mail"}),
+    "file": frozenset({"pipelines", "modules"}),
     "task": frozenset(
         {
             "catch_up_limit",
-            "notify",
             "rate_limit",
             "unique",
         }

@@ -19,6 +19,8 @@ from .schema import (
     LimitsModel,
     LockModel,
     LockSlotsModel,
+    MailModel,
+    NotifyModel,
     OutputModel,
     PoolModel,
     RetentionModel,
@@ -83,6 +85,13 @@ _LIMITS: Final = """\
 Without root a limit can only be lowered; more than the hard limit of the process is an error.
 """
 
+_NOTIFY: Final = """\
+### notify
+
+At least one of `mail`, `webhook` and `command` is given. What each of the occasions is, and what is told,
+says [notifications.md](notifications.md).
+"""
+
 _SCHEDULES: Final = """\
 ## Schedules
 
@@ -137,6 +146,8 @@ def reference() -> str:
         _table(OutputModel),
         _LIMITS,
         _table(LimitsModel),
+        _NOTIFY,
+        _table(NotifyModel),
         _SCHEDULES,
         "## Pools\n\nThere are two without a word: `default` for calls, `commands` for commands.\n",
         _table(PoolModel),
@@ -144,6 +155,8 @@ def reference() -> str:
         _table(LockSlotsModel),
         "## Retention\n",
         _table(RetentionModel),
+        "## Mail\n",
+        _table(MailModel),
         _VALUES,
         "## Not supported yet\n\nThese are refused with an error that says so, never ignored.\n",
         "\n".join(_not_yet()),

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .kinds import (
     NAME,
+    Address,
+    Addresses,
     Arguments,
     Backoff,
     Call,
@@ -21,17 +23,18 @@ from .kinds import (
     Flag,
     Keywords,
     Kind,
-    Modules,
     Name,
     Names,
     Percent,
     Period,
     Reasons,
     Seconds,
+    Server,
     Shell,
     Size,
     Text,
     Umask,
+    Url,
     choice,
     extras,
     named,
@@ -56,6 +59,18 @@ OnBusy: TypeAlias = Annotated[str, choice("wait", "skip", "fail")]
 OnInterrupt: TypeAlias = Annotated[str, choice("requeue", "fail")]
 Leftovers: TypeAlias = Annotated[str, choice("end", "keep")]
 ResultForm: TypeAlias = Annotated[str, choice("text", "json")]
+Tls: TypeAlias = Annotated[str, choice("none", "starttls", "implicit")]
+Occasions: TypeAlias = Annotated[
+    list[Annotated[str, choice("failure", "recovery", "success", "missed", "late")]],
+    Kind(
+        one_or_list,
+        "list of `failure` `recovery` `success` `missed` `late`",
+        {
+            "type": "array",
+            "items": {"enum": ["failure", "recovery", "success", "missed", "late"]},
+        },
+    ),
+]
 PoolKindName: TypeAlias = Annotated[str, choice("process", "command", later=POOL_KINDS_LATER)]
 
 
@@ -120,6 +135,48 @@ class LimitsModel(BaseModel):
         "Size of a file that a process writes; then SIGXFSZ", "1GiB", default="as the supervisor"
     )
     core: Size | None = option("Size of a core file", 0, default="as the supervisor")
+
+
+class NotifyModel(BaseModel):
+    """Who is told of what, and by which channels."""
+
+    model_config = _STRICT
+
+    on: Occasions | None = option("Of what", ["failure", "missed"], default="`[failure, recovery]`")
+    mail: Addresses | None = option("Mail to these addresses", "ops@example.com")
+    webhook: Url | None = option("A JSON document by POST to this URL", "https://chat.example.com/hook")
+    command: Command | None = option(
+        "A command that gets the JSON document on its stdin", "/usr/local/bin/page"
+    )
+
+
+class MailModel(BaseModel):
+    """How mail leaves this machine."""
+
+    model_config = _STRICT
+
+    sender: Address | None = option(
+        "Address that mail comes from", "jobs@example.com", default="USER@HOST of the service"
+    )
+    smtp: Server | None = option(
+        "Server that takes mail; the port is 25 unless it says otherwise",
+        "mail.example.com:587",
+        default="none: mail goes by `sendmail`",
+    )
+    tls: Tls | None = option(
+        "Encryption of the connection to `smtp`",
+        "starttls",
+        default="`starttls` on port 587, `implicit` on 465, else `none`",
+    )
+    user: Filled | None = option("User name for `smtp`", "jobs", default="none: no login")
+    password_file: FilePath | None = option(
+        "File with the password of `user`, read whenever a mail is sent", "/run/secrets/smtp"
+    )
+    sendmail: Shell | None = option(
+        "Command line that takes a mail on stdin and its addresses as arguments",
+        "msmtp -a jobs",
+        default="/usr/sbin/sendmail",
+    )
 
 
 _SCHEDULE_TEXT: dict[str, Any] = {
@@ -210,6 +267,11 @@ class DefaultsModel(BaseModel):
     on_success: Names | None = option("Tasks to enqueue when a run has succeeded", ["report"])
     on_failure: Names | None = option(
         "Tasks to enqueue when a run has failed, after all retries", ["page-ops"]
+    )
+    notify: NotifyModel | None = option(
+        "Who is told of failures, recoveries, successes, missed and late ticks",
+        {"on": ["failure", "recovery"], "mail": "ops@example.com"},
+        default="none",
     )
     env: Environment | None = option("Environment variables; they go over the file's", {"LANG": "C.UTF-8"})
     env_file: FilePaths | None = option(
@@ -333,9 +395,6 @@ class FileModel(IncludedModel):
         default="sqlite:///.jobrunner/NAME.db, NAME being this file's",
     )
     timezone: Filled | None = option("Zone of all schedules", "Europe/Paris", default="the machine's")
-    modules: Modules | None = option(
-        "Modules whose decorated tasks join the tasks of this file", ["shop.jobs"]
-    )
     pythonpath: FilePaths | None = option(
         "Folders to import callables from", ["."], default="the folder of this file"
     )
@@ -345,4 +404,5 @@ class FileModel(IncludedModel):
     )
     defaults: DefaultsModel | None = option("Keys that hold for every task", {"timeout": "1h", "retries": 2})
     retention: RetentionModel | None = option("How long things are kept", {"history": "30d"})
+    mail: MailModel | None = option("How mail leaves this machine", {"smtp": "mail.example.com:587"})
     shutdown_timeout: Duration | None = option("How long a stop waits for running runs", "30s", default="30s")

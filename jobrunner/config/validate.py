@@ -19,6 +19,8 @@ from .schema import (
     LimitsModel,
     LockModel,
     LockSlotsModel,
+    MailModel,
+    NotifyModel,
     OutputModel,
     PoolModel,
     RetentionModel,
@@ -40,7 +42,9 @@ _PARTS: Final[Mapping[str, type[BaseModel]]] = {
     "lock": LockModel,
     "output": OutputModel,
     "limits": LimitsModel,
+    "notify": NotifyModel,
 }
+_TOP: Final[Mapping[str, type[BaseModel]]] = {"retention": RetentionModel, "mail": MailModel}
 _TASK_ONLY: Final = TaskModel.model_fields.keys() - DefaultsModel.model_fields.keys()
 _FILE_ONLY: Final = FileModel.model_fields.keys() - IncludedModel.model_fields.keys()
 
@@ -154,8 +158,8 @@ def _model_of(owner: Loc, kind: type[BaseModel]) -> tuple[str, type[BaseModel]]:
     if not owner:
         return ("file" if kind is FileModel else "included"), kind
     last = str(owner[-1])
-    if owner[0] == "retention":
-        return "retention", RetentionModel
+    if owner[0] in _TOP:
+        return str(owner[0]), _TOP[str(owner[0])]
     if len(owner) > 1 and last in _PARTS and (owner[0] == "defaults" or len(owner) > 2):
         return last, _PARTS[last]
     if owner[0] == "defaults":

@@ -37,10 +37,13 @@ _TASK: Final[Shape] = {
     **dict.fromkeys(("shell", "call", "description", "stdin", "cwd", "lock", "pool"), "text"),
     **dict.fromkeys(("user", "group", "umask"), "text"),
     **dict.fromkeys(("on_success", "on_failure", "env", "env_file", "timezone"), "text"),
+    "notify": "notify",
 }
+_NOTIFY: Final[Shape] = {"command": "raw", **dict.fromkeys(("on", "mail", "webhook"), "text")}
+_MAIL: Final[Shape] = dict.fromkeys(("sender", "smtp", "user", "password_file", "sendmail"), "text")
 _POOL: Final[Shape] = {"env": "text", "python": "text"}
 _ROOT: Final[Shape] = dict.fromkeys(
-    ("env", "env_file", "include", "modules", "pythonpath", "timezone", "backend"), "text"
+    ("env", "env_file", "include", "pythonpath", "timezone", "backend"), "text"
 )
 
 
@@ -205,6 +208,7 @@ class Values:
             "tasks": lambda node: self._each(node, _TASK),
             "defaults": lambda node: self._shaped(node, _TASK),
             "pools": lambda node: self._each(node, _POOL),
+            "mail": lambda node: self._shaped(node, _MAIL),
         }
         read: dict[str, object] = {}
         for pair in self._document.pairs(self._document.root):
@@ -233,6 +237,8 @@ class Values:
     def _reader(self, how: str | None) -> Callable[[Node], object]:
         if how == "raw":
             return self.raw
+        if how == "notify":
+            return lambda node: self._shaped(node, _NOTIFY)
         return self.text if how == "text" else self.plain
 
     def plain(self, node: Node) -> object:

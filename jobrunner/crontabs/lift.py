@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -34,18 +33,18 @@ class Lifted:
     notes: tuple[str, ...] = ()
 
 
-def lift(command: str, supported: Collection[str]) -> Lifted:
-    """The command with its leading wrappers as keys; only keys that are `supported` are used."""
+def lift(command: str) -> Lifted:
+    """The command with its leading wrappers as keys."""
     lifted = Lifted(command=command)
     for _ in range(_MOST_WRAPPERS):
-        further = _one(lifted, supported)
+        further = _one(lifted)
         if further is None:
             break
         lifted = further
     return lifted
 
 
-def _one(lifted: Lifted, supported: Collection[str]) -> Lifted | None:
+def _one(lifted: Lifted) -> Lifted | None:
     """One wrapper less, or None."""
     command = lifted.command.lstrip(" \t")
     for pattern in _SLEEP:
@@ -56,7 +55,7 @@ def _one(lifted: Lifted, supported: Collection[str]) -> Lifted | None:
         return None
     program = words[0].text.rpartition("/")[2]
     taker = {"flock": _flock, "timeout": _timeout, "nice": _nice, "chronic": _chronic, "cronic": _chronic}
-    taken = taker[program](lifted, command, words, supported) if program in taker else None
+    taken = taker[program](lifted, command, words) if program in taker else None
     return taken if taken is not None and taken.command.strip() else None
 
 
@@ -74,7 +73,7 @@ def _with(lifted: Lifted, command: str, *notes: str, **keys: object) -> Lifted:
     return replace(lifted, command=command, keys={**lifted.keys, **keys}, notes=(*lifted.notes, *notes))
 
 
-def _flock(lifted: Lifted, command: str, words: list[Token], _supported: Collection[str]) -> Lifted | None:
+def _flock(lifted: Lifted, command: str, words: list[Token]) -> Lifted | None:
     """`flock -n FILE COMMAND`, with `-x`, `--nonblock`, `-E 0`; others wait, which no key says of a tick."""
     at, never_waits = 1, False
     while at < len(words) and words[at].text.startswith("-"):
@@ -105,7 +104,7 @@ def _text_of(command: str, rest: list[Token]) -> str | None:
     return f"{{ {inner}; }}{tail}" if re.search(r"[;|&]", inner) else f"{inner}{tail}"
 
 
-def _timeout(lifted: Lifted, command: str, words: list[Token], _supported: Collection[str]) -> Lifted | None:
+def _timeout(lifted: Lifted, command: str, words: list[Token]) -> Lifted | None:
     """`timeout [-k AFTER] TIME COMMAND`; with another signal than TERM it stays."""
     at, keys = 1, dict[str, object]()
     while at < len(words) and words[at].text.startswith("-"):
@@ -138,10 +137,8 @@ def _duration(text: str) -> str | None:
         return None
 
 
-def _nice(lifted: Lifted, command: str, words: list[Token], supported: Collection[str]) -> Lifted | None:
+def _nice(lifted: Lifted, command: str, words: list[Token]) -> Lifted | None:
     """`nice COMMAND`, `nice -n N COMMAND`, `nice -N COMMAND`."""
-    if "nice" not in supported:
-        return None
     at, amount = 1, 10
     if at < len(words) and (found := re.fullmatch(r"(?:-n|--adjustment=|-)(-?\d+)", words[at].text)):
         at, amount = 2, int(found[1])
@@ -152,7 +149,7 @@ def _nice(lifted: Lifted, command: str, words: list[Token], supported: Collectio
     return _with(lifted, command[words[at].start :], nice=amount)
 
 
-def _chronic(lifted: Lifted, command: str, words: list[Token], _supported: Collection[str]) -> Lifted | None:
+def _chronic(lifted: Lifted, command: str, words: list[Token]) -> Lifted | None:
     """`chronic COMMAND`: output is kept here whatever becomes of the run."""
     if len(words) < 2 or not words[1].is_word or words[1].text.startswith("-"):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -24,7 +24,7 @@ CRONS_WAYS: Final[Mapping[str, object]] = {
 PATHS: Final = {Dialect.DEBIAN: "/usr/bin:/bin", Dialect.CRONIE: "/usr/bin:/bin:/usr/sbin:/sbin"}
 SLOTS: Final = 8  # of the pool `commands`, when nobody says otherwise
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_ADDRESS: Final = re.compile(r"[^\s@<>\"']+(?:@[^\s@<>\"']+)?")
+_ADDRESS: Final = re.compile(r"[^\s@,;<>\"'-][^\s@,;<>\"']*(?:@[^\s@,;<>\"']+)?")
 _UNSPEAKABLE: Final = re.compile(r"[\0\ud800-\udfff]")
 
 
@@ -38,8 +38,6 @@ class Source:
     dialect: Dialect = Dialect.DEBIAN
     system: bool = False
     lifting: bool = False
-    supported: Collection[str] = ()
-    """Which of the keys `user`, `nice` and `notify` this version has."""
     may_switch: bool = False
     """Whether runs of other users are possible: the service runs as root."""
 
@@ -163,7 +161,7 @@ class _Importing:
     def _remarks(self, line: Line) -> list[str]:
         name, value = line.name, line.value
         if name == "MAILTO":
-            return [_mail_remark(value, "notify" in self.source.supported)]
+            return [_mail_remark(value)]
         if name == "CRON_TZ" and self.source.dialect is Dialect.DEBIAN:
             why = "Debian's cron only hands CRON_TZ to the commands: the times stay in the machine's zone"
             return [f"{why}; if {value} was meant, import with --dialect cronie"]
@@ -183,7 +181,7 @@ class _Importing:
             self._leave_out(line, when.problem)
             return
         command = _trimmed(line.command)
-        lifted = lift(command, self.source.supported) if self.source.lifting else Lifted(command=command)
+        lifted = lift(command) if self.source.lifting else Lifted(command=command)
         name = unique(name_of(lifted.command), line.when, self.tasks, lifted.command)
         user = line.user or self.source.user
         settings, remarks = self._settings(line, when, lifted, user)
@@ -229,9 +227,8 @@ class _Importing:
 
     def _mail(self) -> dict[str, object]:
         """Cron mails whatever a command writes; here a failure is what a mail is worth."""
-        given = (each.strip() for each in self.variables.get("MAILTO", "").split(","))
-        addresses = [each for each in given if _ADDRESS.fullmatch(each)]
-        if not addresses or "notify" not in self.source.supported:
+        addresses = _addresses(self.variables.get("MAILTO", ""))
+        if not addresses:
             return {}
         mail: object = addresses[0] if len(addresses) == 1 else addresses
         return {"notify": {"on": ["failure", "recovery"], "mail": mail}}
@@ -240,9 +237,6 @@ class _Importing:
         """`user`, when this machine knows it and may become it; else a task that waits for a decision."""
         if self.source.home_of(user) is None:
             return {"enabled": False}, f"cron runs this as {user}, whom this machine does not know: disabled"
-        if "user" not in self.source.supported:
-            why = "running as another user is not supported yet"
-            return {"enabled": False}, f"cron runs this as {user}; {why}: disabled"
         if not self.source.may_switch:
             return {"enabled": False}, f"cron runs this as {user}; that takes a service run as root: disabled"
         return {"user": user}, ""
@@ -265,17 +259,23 @@ class _Importing:
         wrappers = left_wrappers(lifted.command)
         if wrappers and self.source.lifting:
             advice.append(f"'{wrappers[0]}' stays in the command: no key says the same")
-        if not self.source.lifting and lift(line.command, self.source.supported).command != line.command:
+        if not self.source.lifting and lift(line.command).command != line.command:
             advice.append("--lift turns the wrapper before the command into keys")
         return advice
 
 
-def _mail_remark(value: str, notifies: bool) -> str:
+def _mail_remark(value: str) -> str:
     if not value:
         return "cron mails nothing from here on; jobrunner logs has the output"
-    if notifies:
-        return f"becomes notify: mail to {value} on failure and recovery; cron mails whatever is written"
-    return f"nothing is mailed to {value}: notifications are not supported yet; jobrunner logs has the output"
+    addresses = _addresses(value)
+    if not addresses:
+        return f"no address that mail can be sent to: {value}; jobrunner logs has the output"
+    to = ", ".join(addresses)
+    return f"becomes notify: mail to {to} on failure and recovery; cron mails whatever is written"
+
+
+def _addresses(value: str) -> list[str]:
+    return [each for part in value.split(",") if _ADDRESS.fullmatch(each := part.strip())]
 
 
 def _is_zone(name: str) -> bool:

@@ -121,12 +121,18 @@ def _value(value: object, depth: int) -> str:
         lines = "\n".join("  " * (depth + 1) + line if line else "" for line in value.split("\n")[:-1])
         return f"|\n{lines}"
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{scalar(key)}: {_value(each, depth)}" for key, each in value.items()) + "}"
+        pairs = (f"{_key(key)}: {_value(each, depth)}" for key, each in value.items())
+        return "{" + ", ".join(pairs) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(scalar(each, inside=True) for each in value) + "]"
     if isinstance(value, bool | int):
         return json.dumps(value)
     return scalar(str(value))
+
+
+def _key(key: str) -> str:
+    """`on` needs no quotes: jobs.yaml is read by the rules of YAML 1.2, where it is no truth value."""
+    return key if key == "on" else scalar(key)
 
 
 def _freed(value: Any) -> Any:

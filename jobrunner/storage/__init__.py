@@ -105,6 +105,8 @@ class OwnerStatus(NamedTuple):
     draining: bool
     workers: int
     busy: Mapping[str, int]  # pool -> busy slots
+    untold: int = 0  # notifications that could not be delivered so far
+    untold_because: str | None = None
 
 
 class Supervisor(NamedTuple):

@@ -32,6 +32,8 @@ from jobrunner.plan import (
     CatchUp,
     Limits,
     LockUse,
+    Notify,
+    Occasion,
     OutputRule,
     Overlap,
     Plan,
@@ -73,6 +75,22 @@ COMMAND_KEYS: list[tuple[str, str, object]] = [
     ("catch_up: none", "catch_up", CatchUp.NONE),
     ("catch_up_window: 2h", "catch_up_window", 2 * HOUR),
     ("jitter: 5m", "jitter", 5 * MINUTE),
+    ("notify: {mail: ops@example.com}", "notify", Notify(mail=("ops@example.com",))),
+    (
+        "notify: {on: [missed, late], mail: [root, a@b.c], webhook: http://x/y, command: 'p ${HOME}'}",
+        "notify",
+        Notify(
+            on=(Occasion.MISSED, Occasion.LATE),
+            mail=("root", "a@b.c"),
+            webhook="http://x/y",
+            command="p ${HOME}",
+        ),
+    ),
+    (
+        "notify: {on: success, command: [page, 3.10]}",
+        "notify",
+        Notify(on=(Occasion.SUCCESS,), command=("page", "3.10")),
+    ),
     ("retries: 3", "retries", Retries(max=3)),
     (
         "retries: {max: 3, delay: 1s, backoff: 1.5, max_delay: 1m, jitter: 5%, on: [75, OSError], not_on: 2}",
@@ -300,7 +318,7 @@ def test_a_key_of_a_later_version_is_refused_and_never_ignored(place: str, key: 
     assert f"{key!r} is not supported yet" in [p.message for p in problems if p.code == "not-supported-yet"]
 
 
-@pytest.mark.parametrize("key", ["unique", "notify"])
+@pytest.mark.parametrize("key", ["unique", "rate_limit"])
 def test_defaults_refuse_them_too(key: str, tmp_path: Path) -> None:
     problems = compiled(tmp_path, f"defaults: {{{key}: x}}\ntasks: {{}}\n").problems
     assert [each.code for each in problems] == ["not-supported-yet"]

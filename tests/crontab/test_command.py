@@ -69,6 +69,7 @@ def test_the_file_is_the_answer_and_the_report_is_talk(desk: Desk) -> None:
         "  leftovers: keep\n"
         "  on_interrupt: fail\n"
         "  cwd: /home/nobody-here\n"
+        "  notify: {on: [failure, recovery], mail: ana@example.org}\n"
         "\n"
         "tasks:\n"
         "  # mine\n"

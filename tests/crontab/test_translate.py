@@ -83,12 +83,8 @@ def test_a_second_task_of_a_name_is_told_by_its_period_or_a_number() -> None:
 def test_a_wrapper_becomes_a_key_where_one_says_the_same(
     command: str, left: str, keys: dict[str, object]
 ) -> None:
-    found = lift(command, {"nice"})
+    found = lift(command)
     assert (found.command, found.keys) == (left, keys)
-
-
-def test_nice_stays_where_there_is_no_such_key() -> None:
-    assert lift("nice -n 10 x", ()).command == "nice -n 10 x"
 
 
 @pytest.mark.parametrize("options", ["-n", "--nonblock", "-xn", "-n -E 0", "-x --nb"])
@@ -146,14 +142,13 @@ def test_a_zone_moves_the_schedules_of_cronie_alone() -> None:
 def test_a_task_of_another_user_waits_until_it_can_be_that_user() -> None:
     line = "@daily www-data x"
     assert not task_of(line, system=True).is_enabled
-    assert not task_of(line, system=True, supported={"user"}).is_enabled
-    task = task_of(line, system=True, supported={"user"}, may_switch=True)
+    task = task_of(line, system=True, may_switch=True)
     assert (task.is_enabled, task.settings["user"]) == (True, "www-data")
     assert (task.env["HOME"], task.env["LOGNAME"]) == ("/var/www", "www-data")
 
 
 def test_an_unknown_user_is_never_written() -> None:
-    task = task_of("@daily ghost x", system=True, supported={"user"}, may_switch=True)
+    task = task_of("@daily ghost x", system=True, may_switch=True)
     assert (task.is_enabled, "user" in task.settings) == (False, False)
 
 
@@ -161,12 +156,17 @@ def test_one_s_own_tasks_in_a_system_crontab_are_enabled() -> None:
     assert task_of("@daily ana x", system=True).is_enabled
 
 
-def test_mailto_is_a_notification_where_there_are_some() -> None:
+def test_mailto_is_a_notification() -> None:
     text = "MAILTO=a@example.org,b@example.org\n@daily x"
-    assert "notify" not in task_of(text).settings
-    assert "not supported yet" in imported(text).reports[0].notes[0]
-    notify = task_of(text, supported={"notify"}).settings["notify"]
+    notify = task_of(text).settings["notify"]
     assert notify == {"on": ["failure", "recovery"], "mail": ["a@example.org", "b@example.org"]}
+    assert imported(text).reports[0].notes[0].startswith("becomes notify: mail to a@example.org, b@")
+
+
+def test_what_is_no_address_is_told_and_not_written() -> None:
+    text = "MAILTO=-oQ/tmp\n@daily x"
+    assert "notify" not in task_of(text).settings
+    assert imported(text).reports[0].notes[0].startswith("no address that mail can be sent to: -oQ/tmp")
 
 
 # ---- what a path and a text tell -------------------------------------------------------------------------

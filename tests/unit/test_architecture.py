@@ -16,7 +16,10 @@ FLOORS = (
     "errors clock model plan plain ids catalogue codec events durations schedule retry machine place context",
     "lifecycle policy composition birth hooks",
     "storage execution output notify logs systemd",
-    "loop service pools scheduler dispatcher janitor retention opening recovery stopping reloader pulse",
+    (
+        "loop service pools scheduler dispatcher janitor herald retention opening recovery stopping reloader"
+        " pulse"
+    ),
     "supervisor",
     "config crontabs serve app client cli testing __main__ __init__",
 )
