@@ -6,19 +6,86 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # as type checkers know it; importing `typing` would cost more than all of this
 if TYPE_CHECKING:
+    from .app.crontab import Crontab, crontab
+    from .app.handle import RunGroup, RunHandle
+    from .app.records import AttemptRecord, RunRecord
+    from .app.runner import JobRunner
+    from .app.task import Task
     from .context import CancelRun, CurrentRun, RetryRun, current_run
+    from .errors import (
+        JobRunnerError,
+        NotFound,
+        PayloadError,
+        ResultTimeout,
+        RunCancelled,
+        RunError,
+        RunExpired,
+        RunSkipped,
+        TaskFailed,
+        UsageError,
+        WrongArguments,
+    )
+    from .model import State
     from .schedule import Schedule, ScheduleError
 
 __version__ = "0.1.0"
-__all__ = ["CancelRun", "CurrentRun", "RetryRun", "Schedule", "ScheduleError", "__version__", "current_run"]
+__all__ = [
+    "AttemptRecord",
+    "CancelRun",
+    "Crontab",
+    "CurrentRun",
+    "JobRunner",
+    "JobRunnerError",
+    "NotFound",
+    "PayloadError",
+    "ResultTimeout",
+    "RetryRun",
+    "RunCancelled",
+    "RunError",
+    "RunExpired",
+    "RunGroup",
+    "RunHandle",
+    "RunRecord",
+    "RunSkipped",
+    "Schedule",
+    "ScheduleError",
+    "State",
+    "Task",
+    "TaskFailed",
+    "UsageError",
+    "WrongArguments",
+    "__version__",
+    "crontab",
+    "current_run",
+]
 
 # Imported when first used: a task that only wants current_run() must not pay for croniter.
 _HOMES = {
+    "AttemptRecord": ".app.records",
     "CancelRun": ".context",
+    "Crontab": ".app.crontab",
     "CurrentRun": ".context",
+    "JobRunner": ".app.runner",
+    "JobRunnerError": ".errors",
+    "NotFound": ".errors",
+    "PayloadError": ".errors",
+    "ResultTimeout": ".errors",
     "RetryRun": ".context",
+    "RunCancelled": ".errors",
+    "RunError": ".errors",
+    "RunExpired": ".errors",
+    "RunGroup": ".app.handle",
+    "RunHandle": ".app.handle",
+    "RunRecord": ".app.records",
+    "RunSkipped": ".errors",
     "Schedule": ".schedule",
     "ScheduleError": ".schedule",
+    "State": ".model",
+    "Task": ".app.task",
+    "TaskFailed": ".errors",
+    "UsageError": ".errors",
+    "WrongArguments": ".errors",
+    "crontab": ".app.crontab",
     "current_run": ".context",
 }
 

@@ -8,6 +8,11 @@
     │   └── AmbiguousRun       a shortened run id fits several runs                 exit 4
     ├── NoSupervisor           nobody is there to do what was asked                 exit 3
     ├── ResultTimeout          the wait is over before the run                      exit 124
+    ├── RunError               a run has no result, since it did not succeed        exit 1
+    │   ├── TaskFailed         it failed: with its error and traceback
+    │   ├── RunCancelled       it was cancelled, or revoked
+    │   ├── RunExpired         it was not started in time
+    │   └── RunSkipped         it was not to run: a busy lock, a failed predecessor
     ├── PayloadError           arguments or a result that cannot be stored          exit 2
     └── StorageError           the storage said no                                  exit 1
         ├── StorageUnavailable it may work later: locked, full, out of reach
@@ -79,6 +84,62 @@ class ResultTimeout(JobRunnerError):
 
     exit_code = 124
     code = "timeout"
+
+
+class RunError(JobRunnerError):
+    """A run ended without a result; asking for it raises one of these.
+
+    `run_id`, `task`, `state` ("failed", ...); `reason` is why it did not run or is final, if there is one;
+    `outcome` is that of its last attempt ("exception ValueError", "timeout", "exit 3", ...); `error` is the
+    message of that attempt, and `traceback` the text of the traceback, "" when there is none.
+    """
+
+    code = "run"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        run_id: str,
+        task: str,
+        state: str,
+        reason: str | None = None,
+        outcome: str | None = None,
+        error: str = "",
+        traceback: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.task = task
+        self.state = state
+        self.reason = reason
+        self.outcome = outcome
+        self.error = error
+        self.traceback = traceback
+
+
+class TaskFailed(RunError):
+    """The run failed, after all its retries."""
+
+    code = "failed"
+
+
+class RunCancelled(RunError):
+    """The run was cancelled or revoked."""
+
+    code = "cancelled"
+
+
+class RunExpired(RunError):
+    """The run was not started in time."""
+
+    code = "expired"
+
+
+class RunSkipped(RunError):
+    """The run was not to run: its lock was busy, a predecessor failed."""
+
+    code = "skipped"
 
 
 class PayloadError(JobRunnerError, TypeError):

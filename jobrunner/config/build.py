@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -30,6 +30,8 @@ from ..plan import (
 from ..schedule import Schedule, ScheduleError
 from .accounts import Accounts
 from .backend import BackendError, backend_url
+from .declared import Module, ask, over, parts_of
+from .discover import Target
 from .draft import Draft, absolute, mapping
 from .kinds import nearest, suggestion
 from .notices import mail_of, notify_of
@@ -61,10 +63,13 @@ class Building:
     reading: Reading
     findings: Findings
     now: datetime | None = None
+    target: Target | None = None  # the JobRunner that is served, when it was named instead of a file
+    found: Module | None = None  # what was found there
     drafts: dict[str, Draft] = field(default_factory=dict)
     pools: dict[str, Pool] = field(default_factory=dict)
     locks: dict[str, int] = field(default_factory=dict)
     _declared: dict[tuple[str, str], Place] = field(default_factory=dict)
+    _parameters: dict[str, tuple[str, ...] | None] = field(default_factory=dict)
     _accounts: Accounts = field(default_factory=Accounts)
 
     @property
@@ -85,7 +90,7 @@ class Building:
         tasks = {draft.name: self._task(draft, rules) for draft in self.drafts.values()}
         retention, stop = self.file.retention, self.file.shutdown_timeout
         return Plan(
-            file=self.main.source.path,
+            file=self.main.source.path if self.target is None else self.target.path,
             backend=self._backend(),
             timezone=zone,
             pythonpath=self._pythonpath(),
@@ -127,7 +132,10 @@ class Building:
 
     def _pythonpath(self) -> tuple[str, ...]:
         given = self.file.pythonpath
-        return tuple(absolute(each, self.main.folder) for each in (["."] if given is None else given))
+        folders = [absolute(each, self.main.folder) for each in (["."] if given is None else given)]
+        if self.target is not None and self.target.folder not in folders:
+            folders.insert(0, self.target.folder)
+        return tuple(folders)
 
     def _collect(self) -> None:
         """Tasks, pools and locks of all files; a name that two files declare is an error."""
@@ -140,8 +148,47 @@ class Building:
                 self.locks[name] = lock.slots or 1
             for name, task in self._new(part, "tasks"):
                 self.drafts[name] = Draft(name=name, part=part, main=self.main, own=task, defaults=defaults)
-        if all(part.raw.get("tasks") is None for part in self.reading.parts):
+        is_bare = self.target is None and self.file.modules is None
+        if is_bare and all(part.raw.get("tasks") is None for part in self.reading.parts):
             self._no_tasks()
+        self._declare(defaults)
+
+    def _declare(self, defaults: DefaultsModel) -> None:
+        """Tasks that decorators declare join those of the files."""
+        for index, module in enumerate(self._modules()):
+            if module.error:
+                place = self.main.document.place(["modules", index])
+                self.findings.error(place, "module-not-usable", f"modules: {module.error}", hint=module.help)
+            self.reading.note(repr(module.tasks).encode())
+            self._parameters |= {each.name: each.parameters for each in module.tasks}
+            for part in parts_of(module.tasks, self.main, self.findings):
+                for name, task in (part.model.tasks or {}).items():
+                    declared = Draft(name=name, part=part, main=self.main, own=task, defaults=defaults)
+                    self.drafts[name] = self._joined(self.drafts.get(name), declared)
+
+    def _modules(self) -> Iterator[Module]:
+        """What the modules declare: those that the file names, then the one that was named instead of it."""
+        yield from ask(
+            self.file.modules or (),
+            pythonpath=self._pythonpath(),
+            folder=self.main.folder,
+            pool=self.pools["default"],
+            environ=self.reading.environ,
+        )
+        if self.found is not None:
+            yield self.found
+
+    def _joined(self, known: Draft | None, declared: Draft) -> Draft:
+        """What the file says of the same callable goes over what its decorator says."""
+        if known is None or known.part is declared.part:
+            return declared
+        if known.own.command is None and known.own.call in (None, declared.own.call):
+            return replace(known, own=over(known.own, declared.own))
+        first = known.named_at
+        message = f"task {declared.name!r} is declared twice, first in {first.file} on line {first.line}"
+        hint = "rename one of them: @jobs.task(name=...)"
+        self.findings.error(declared.named_at, "duplicate-task", message, hint=hint)
+        return known
 
     def _new(self, part: Part, section: str) -> Iterator[tuple[str, Any]]:
         """What a file declares and none before it did."""
@@ -225,12 +272,16 @@ class Building:
             description=draft.own.description or "",
             store_result=get("store_result") is not False,
             result=get("result") or "text",
+            parameters=self._parameters.get(draft.name),
             line=draft.named_at.line,
         )
 
     def _check_what(self, draft: Draft) -> None:
         """Exactly one of command and call, and no key of its own that means nothing for it."""
-        given = [key for key in ("command", "call") if draft.raw.get(key) is not None]
+        own, raw = draft.own, draft.raw
+        given = [
+            key for key in ("command", "call") if raw.get(key) is not None or getattr(own, key) is not None
+        ]
         if len(given) == 2:
             message = f"task {draft.name!r} has both 'command' and 'call', expected one of them"
             self._at_key(draft, "call", "command-or-call", message, hint="make two tasks of it")

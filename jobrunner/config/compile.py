@@ -10,10 +10,12 @@ from datetime import datetime
 from .build import Building
 from .callables import check_callables, check_programs
 from .compiled import Compiled
+from .discover import target_of
 from .lint import lint
 from .notices import check_sendmail
 from .problems import Findings, render_problems
 from .sources import Reading
+from .target import find_runner, note_code, part_of_target
 
 
 def compile_file(
@@ -28,11 +30,11 @@ def compile_file(
         findings = Findings()
         reading = Reading(environ=environ, findings=findings)
         plan = None
-        if reading.read(path):
-            building = Building(reading=reading, findings=findings, now=now)
+        building = read_building(path, reading, now=now)
+        if building is not None:
             plan = building.plan()
             lint(building)
-        if plan is not None and importing:
+        if building is not None and plan is not None and importing:
             check_callables(plan, findings, building.drafts)
             check_programs(plan, environ, findings, building.drafts)
             check_sendmail(plan, findings, building.drafts)
@@ -43,6 +45,23 @@ def compile_file(
         rendered=render_problems(problems, reading.texts) if problems else "",
         sources=reading.texts,
     )
+
+
+def read_building(path: str, reading: Reading, *, now: datetime | None = None) -> Building | None:
+    """What a file, or a JobRunner named as `module:attribute`, is built from; None: see the findings."""
+    findings = reading.findings
+    target = target_of(path)
+    if target is None:
+        return Building(reading=reading, findings=findings, now=now) if reading.read(path) else None
+    found = find_runner(target, reading.environ, findings)
+    if found is None:
+        return None
+    if found.config is None:
+        reading.parts.append(part_of_target(target, found, findings))
+    elif not reading.read(found.config):
+        return None
+    note_code(found, reading)
+    return Building(reading=reading, findings=findings, now=now, target=target, found=found)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..errors import ConfigError
 from .backend import BackendError, backend_url
@@ -20,8 +20,28 @@ if TYPE_CHECKING:
     from .values import Document
 
 NAME: Final = "jobs.yaml"
+_TARGET: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
 _SIMPLE: Final = re.compile(r"^backend:[ \t]+([A-Za-z][\w+.-]*:[\w+./~-]*)[ \t]*(?:[ \t]#.*)?$", re.MULTILINE)
 _QUOTED: Final = re.compile(r"^backend:[ \t]+(['\"])([\w+./:~-]+)\1[ \t]*(?:[ \t]#.*)?$", re.MULTILINE)
+
+
+class Target(NamedTuple):
+    """A JobRunner that is served without a file naming it: `module:attribute`, imported from a folder."""
+
+    folder: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        return os.path.join(self.folder, self.name)
+
+
+def target_of(path: str) -> Target | None:
+    """The JobRunner that a path means, None when it is a file's: `demo:jobs`, `/srv/app/shop.jobs:jobs`."""
+    folder, name = os.path.split(os.path.abspath(path))
+    if not _TARGET.fullmatch(name) or os.path.exists(path):
+        return None
+    return Target(folder, name)
 
 
 def find_config(explicit: str | None, environ: Mapping[str, str], cwd: str | os.PathLike[str]) -> str | None:
@@ -37,6 +57,8 @@ def find_config(explicit: str | None, environ: Mapping[str, str], cwd: str | os.
 
 
 def _named(name: str, path: str, by: str) -> str:
+    if target_of(path) is not None:
+        return name if os.path.abspath(name) == os.path.abspath(path) else path
     if not os.path.exists(path):
         raise ConfigError(f"there is no file {name}{by}", help=f"looked for {os.path.abspath(path)}")
     return name if os.path.exists(name) else path
@@ -57,6 +79,8 @@ def backend_of(path: str, environ: Mapping[str, str]) -> str:
 
     Raises ConfigError when the file cannot be read, or what it says of its storage.
     """
+    if target_of(path) is not None:
+        return _backend_of_target(path, environ)
     findings = Findings()
     source = read_source(path, path, findings)
     if source is None or findings.failed:
@@ -66,6 +90,16 @@ def backend_of(path: str, environ: Mapping[str, str]) -> str:
         return backend_url(_given(source, environ), source.path)
     except BackendError as error:
         raise ConfigError(f"{path}: backend: {error.message}", help=error.help) from None
+
+
+def _backend_of_target(path: str, environ: Mapping[str, str]) -> str:
+    """What the JobRunner says, asked in a child process: this one imports no code of a user."""
+    from .child import compile_in_child
+
+    compiled = compile_in_child(path, environ=environ)
+    if compiled.plan is None:
+        raise ConfigError(compiled.rendered)
+    return compiled.plan.backend
 
 
 def _given(source: Source, environ: Mapping[str, str]) -> str | None:

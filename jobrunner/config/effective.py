@@ -9,8 +9,7 @@ from typing import Final
 from ..errors import ConfigError, NotFound
 from ..plain import to_plain
 from ..plan import Plan, Task
-from .build import Building
-from .compile import quietly
+from .compile import quietly, read_building
 from .draft import Draft
 from .kinds import suggestion
 from .problems import Findings, render_problems
@@ -37,7 +36,7 @@ def effective(path: str, task: str, *, environ: Mapping[str, str]) -> list[Setti
     findings = Findings()
     reading = Reading(environ=environ, findings=findings)
     with quietly():
-        building = Building(reading=reading, findings=findings) if reading.read(path) else None
+        building = read_building(path, reading)
         plan = None if building is None else building.plan()
     if findings.failed or building is None or plan is None:
         raise ConfigError(render_problems(findings.sorted(), reading.texts))

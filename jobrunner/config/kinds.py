@@ -18,6 +18,7 @@ from ..durations import SECOND, DurationError, SizeError, parse_duration, parse_
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _CALL: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _DOTTED: Final = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*)\.([^\W\d]\w*)")
+_MODULE: Final = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _UMASK: Final = re.compile(r"[0-7]{1,4}", re.ASCII)
 _ADDRESS: Final = re.compile(r"[^\s@,;<>\"'-][^\s@,;<>\"']*(@[^\s@,;<>\"']+)?")  # a local user has no host
@@ -119,6 +120,19 @@ def _call(value: object) -> str:
         dotted = _DOTTED.fullmatch(text)
         hint = f"write {dotted[1]}:{dotted[2]}" if dotted else "such as shop.images:resize"
         raise refuse("bad-value", f"got {spell(text)}, expected package.module:function", hint)
+    return text
+
+
+def _module(value: object) -> str:
+    text = _text(value).strip()
+    if not _MODULE.fullmatch(text):
+        is_file = re.fullmatch(r"[\w./-]+\.py", text)
+        hint = (
+            f"write {text.removesuffix('.py').strip('./').replace('/', '.')}"
+            if is_file
+            else "such as shop.jobs"
+        )
+        raise refuse("bad-value", f"got {spell(text)}, expected the name of a module", hint)
     return text
 
 
@@ -429,6 +443,9 @@ Environment: TypeAlias = Annotated[
             "additionalProperties": _SCALAR,
         },
     ),
+]
+Modules: TypeAlias = Annotated[
+    list[Annotated[str, Kind(_module, "module")]], Kind(one_or_list, "list of modules", _ONE_OR_MORE)
 ]
 Names: TypeAlias = Annotated[list[Name], Kind(one_or_list, "task names", _ONE_OR_MORE)]
 Address: TypeAlias = Annotated[str, Kind(_address, "address", {"type": "string", "minLength": 1})]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 NOT_YET: Final[Mapping[str, frozenset[str]]] = {
-    "file": frozenset({"pipelines", "modules"}),
+    "file": frozenset({"pipelines"}),
     "task": frozenset(
         {
             "catch_up_limit",

@@ -23,6 +23,7 @@ from .kinds import (
     Flag,
     Keywords,
     Kind,
+    Modules,
     Name,
     Names,
     Percent,
@@ -395,6 +396,9 @@ class FileModel(IncludedModel):
         default="sqlite:///.jobrunner/NAME.db, NAME being this file's",
     )
     timezone: Filled | None = option("Zone of all schedules", "Europe/Paris", default="the machine's")
+    modules: Modules | None = option(
+        "Modules whose decorated tasks join the tasks of this file", ["shop.jobs"]
+    )
     pythonpath: FilePaths | None = option(
         "Folders to import callables from", ["."], default="the folder of this file"
     )

@@ -66,6 +66,10 @@ class Reading:
             digest.update(f"\0{name}={value}".encode("utf-8", "surrogateescape"))
         return str(digest.hexdigest())
 
+    def note(self, content: bytes) -> None:
+        """Count this as read too: what follows from it changes with it."""
+        self._digest.update(content)
+
     # ---- files
 
     def _source(self, path: str, name: str, at: Place | None = None) -> Source | None:

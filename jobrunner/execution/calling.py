@@ -58,6 +58,8 @@ def find(call: str) -> Callable[..., object]:
     found: object = importlib.import_module(module_name)
     for name in path.split("."):
         found = _attribute(found, name, call)
+    if getattr(type(found), "__jobrunner_task__", False):
+        found = found.function  # type: ignore[attr-defined] # calling the task itself would enqueue it
     if not callable(found):
         raise NoCallable(f"{call} is a {type(found).__name__}, not a callable")
     return found

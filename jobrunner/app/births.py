@@ -1,0 +1,109 @@
+"""Which run a call makes: the task's entry, the call's arguments and options, as a row to be added."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import Any
+
+from ..birth import new_run
+from ..catalogue import Entry
+from ..client import enqueue, forced_entry
+from ..durations import Micros, parse_duration
+from ..ids import new_id
+from ..model import NewRun, Policy, Run, Trigger
+from ..plain import to_plain
+from .options import Terms
+from .task import Task, parameters_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occasion:
+    """When a call is made, and in which zone its naive moments are (None: this machine's)."""
+
+    now: Micros
+    zone: tzinfo | None = None
+
+
+def born(
+    task: Task[..., Any],
+    entry: Entry,
+    args: Sequence[Any] | None,
+    kwargs: Mapping[str, Any],
+    terms: Terms,
+    occasion: Occasion,
+) -> NewRun:
+    """The run that a call makes. Raises WrongArguments (a TypeError) or PayloadError (one too)."""
+    task.check_call(entry, args, kwargs)
+    due_at = terms.due_at(occasion.now, occasion.zone)
+    run = enqueue(
+        entry,
+        run_id=terms.run_id or new_id(occasion.now),
+        now=occasion.now,
+        args=args,
+        kwargs=kwargs,
+        due_at=due_at,
+        priority=terms.priority,
+        expires=terms.patience(due_at, occasion.zone),
+    )
+    return run._replace(options=terms.stored())
+
+
+def rescheduled(run: Run, entry: Entry, terms: Terms, occasion: Occasion) -> NewRun:
+    """A copy of a run that waits, with other options; what they leave open is the run's own."""
+    now = occasion.now
+    wants_time = terms.delay is not None or terms.eta is not None
+    due_at = terms.due_at(now, occasion.zone) if wants_time else max(now, run.due_at)
+    patience = terms.patience(due_at, occasion.zone)
+    if patience is None and run.expires_at is not None:
+        patience = run.expires_at - run.due_at
+    copy = new_run(
+        entry,
+        run_id=terms.run_id or new_id(now),
+        trigger=Trigger.ENQUEUE,
+        now=now,
+        due_at=due_at,
+        payload=run.payload,
+        priority=run.priority if terms.priority is None else terms.priority,
+        options=_merged(run.options, terms.stored()),
+        cause=run.cause,
+        detail=json.dumps({"rescheduled_from": run.id}),
+    )
+    return copy._replace(expires_at=None if patience is None else due_at + patience)
+
+
+def _merged(old: str | None, new: str | None) -> str | None:
+    both = {**json.loads(old or "{}"), **json.loads(new or "{}")}
+    return json.dumps(both, separators=(",", ":")) if both else None
+
+
+def own_entry(task: Task[..., Any]) -> Entry:
+    """The entry of a declared task that no supervisor has published yet, made of what its decorator says."""
+    said = task.declared
+    expires, priority = said.get("expires"), said.get("priority")
+    args, kwargs = said.get("args", ()), said.get("kwargs", {})
+    assert isinstance(args, Sequence)
+    assert isinstance(kwargs, Mapping)
+    bare = forced_entry(task.name)
+    return Entry(
+        name=task.name,
+        kind="call",
+        pool=str(said.get("pool", bare.pool)),
+        lane=bare.lane,
+        priority=priority if isinstance(priority, int) else 0,
+        expires=parse_duration(expires) if isinstance(expires, str | int | float) else None,
+        args=tuple(args),
+        kwargs=kwargs,
+        parameters=None if task.function is None else parameters_of(task.function),
+        policy=_policy(said),
+    )
+
+
+def _policy(said: Mapping[str, object]) -> str | None:
+    given = {key: said[key] for key in ("on_interrupt", "max_crashes", "on_failure") if key in said}
+    if "on_failure" in given:
+        given["on_failure"] = tuple(given["on_failure"])  # type: ignore[arg-type]
+    plain = to_plain(Policy(**given))  # type: ignore[arg-type]
+    return json.dumps(plain, separators=(",", ":")) if plain else None
