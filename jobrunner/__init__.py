@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         UsageError,
         WrongArguments,
     )
+    from .hooks import Notice, Signal
     from .model import State
     from .schedule import Schedule, ScheduleError
 
@@ -37,6 +38,7 @@ __all__ = [
     "JobRunner",
     "JobRunnerError",
     "NotFound",
+    "Notice",
     "PayloadError",
     "ResultTimeout",
     "RetryRun",
@@ -49,6 +51,7 @@ __all__ = [
     "RunSkipped",
     "Schedule",
     "ScheduleError",
+    "Signal",
     "State",
     "Task",
     "TaskFailed",
@@ -68,6 +71,7 @@ _HOMES = {
     "JobRunner": ".app.runner",
     "JobRunnerError": ".errors",
     "NotFound": ".errors",
+    "Notice": ".hooks",
     "PayloadError": ".errors",
     "ResultTimeout": ".errors",
     "RetryRun": ".context",
@@ -80,6 +84,7 @@ _HOMES = {
     "RunSkipped": ".errors",
     "Schedule": ".schedule",
     "ScheduleError": ".schedule",
+    "Signal": ".hooks",
     "State": ".model",
     "Task": ".app.task",
     "TaskFailed": ".errors",

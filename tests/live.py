@@ -201,9 +201,9 @@ class Project:
         path.write_text(text, encoding="utf-8")
         return path
 
-    def start(self, *options: str, ready: bool = True) -> LiveSupervisor:
-        """Start the supervisor and wait until it works."""
-        supervisor = LiveSupervisor(self.file, *options, env=clean_environment(self.folder))
+    def start(self, *options: str, ready: bool = True, serve: str = "jobs.yaml") -> LiveSupervisor:
+        """Start the supervisor of the file, or of a JobRunner (`demo:jobs`), and wait until it works."""
+        supervisor = LiveSupervisor(self.folder / serve, *options, env=clean_environment(self.folder))
         self._started.callback(supervisor.close)
         self._supervisors.append(supervisor)
         if ready:

@@ -3,7 +3,7 @@
     {"path": [...], "patience": seconds, "modules": ["shop.jobs", "demo:jobs"]}  ->  one JSON line for each
 
 A module stands for the tasks in its namespace and those of the JobRunners there; `module:attribute` for the
-tasks of that one JobRunner. What the modules print goes nowhere; a hanging one ends this process by its alarm.
+tasks of that one JobRunner. What the modules print goes nowhere; one that hangs meets an alarm.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from ..catalogue import Entry
 from ..clock import Clock, SystemClock
 from ..durations import Micros, to_micros
 from ..errors import UsageError
+from ..hooks import After, Before, Hooks, Notice, Receiver, Signal, register
 from ..ids import new_id
 from ..model import NewRun, Reason, Run, State
 from ..storage import Pause, RunFilter, Storage
@@ -26,6 +27,7 @@ from .task import Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[[], object])
 FilePath = str | os.PathLike[str]
 Arguments = tuple[Sequence[Any] | None, Mapping[str, Any]]
 
@@ -58,6 +60,8 @@ class JobRunner:
         self.immediate = immediate
         self.clock: Clock = SystemClock()
         self._tasks: dict[str, Task[..., Any]] = {}
+        self.hooks = Hooks()
+        register(self.hooks)
         self._opening = Opening(lambda: url_of(self.file, self.backend))
 
     def __repr__(self) -> str:
@@ -126,18 +130,71 @@ class JobRunner:
         """A task by its name, declared here or not: with everything that a declared one has."""
         return self._tasks.get(name) or Task(self, name)
 
+    # ---- hooks
+
+    def on_startup(self, hook: F, /) -> F:
+        """Call this at the start of each worker that imports this module."""
+        self.hooks.startup.append(hook)
+        return hook
+
+    def on_shutdown(self, hook: F, /) -> F:
+        """Call this at the orderly end of each worker; the last one given first."""
+        self.hooks.shutdown.append(hook)
+        return hook
+
+    def pre_execute(self, hook: Before, /) -> Before:
+        """Call this with the CurrentRun before each attempt; CancelRun, raised by it, ends the run."""
+        self.hooks.before.append(hook)
+        return hook
+
+    def post_execute(self, hook: After, /) -> After:
+        """Call this with the CurrentRun, the result and the exception (or None) after each attempt."""
+        self.hooks.after.append(hook)
+        return hook
+
+    def signal(self, *signals: str) -> Callable[[Receiver], Receiver]:
+        """Call a function with a Notice for these signals; for all of them when none is named.
+
+        What it raises is reported, and hurts neither the run nor the other receivers.
+        """
+        wanted = [_signal(each) for each in signals]
+
+        def connect(receiver: Receiver) -> Receiver:
+            self.hooks.listen(receiver, wanted)
+            return receiver
+
+        return connect
+
+    def disconnect(self, function: Callable[..., object], *signals: str) -> bool:
+        """Forget a hook, or a receiver for these signals (all of them when none is named). False: unknown."""
+        found = self.hooks.disconnect(function, [_signal(each) for each in signals])
+        for kind in (self.hooks.startup, self.hooks.shutdown, self.hooks.before, self.hooks.after):
+            listed = cast("list[Callable[..., object]]", kind)
+            while not signals and function in listed:
+                listed.remove(function)
+                found = True
+        return found
+
     # ---- enqueueing
 
-    def enqueue(self, what: str | Task[..., R], /, *args: Any, **kwargs: Any) -> RunHandle[R]:
+    @overload
+    def enqueue(self, what: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]: ...
+    @overload
+    def enqueue(self, what: str, /, *args: Any, **kwargs: Any) -> RunHandle[Any]: ...
+    def enqueue(self, what: Any, /, *args: Any, **kwargs: Any) -> RunHandle[Any]:
         """Enqueue a run of a task, by its name, with these arguments.
 
         Raises NotFound for a task that nobody has published, WrongArguments (a TypeError) for arguments that
         do not fit, PayloadError (a TypeError) for what cannot be stored, StorageError.
         """
         task = self[what] if isinstance(what, str) else what
-        return cast("RunHandle[R]", self._enqueue(task, args or None, kwargs, task.terms))
+        return self._enqueue(task, args or None, kwargs, task.terms)
 
-    async def aenqueue(self, what: str | Task[..., R], /, *args: Any, **kwargs: Any) -> RunHandle[R]:
+    @overload
+    async def aenqueue(self, what: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]: ...
+    @overload
+    async def aenqueue(self, what: str, /, *args: Any, **kwargs: Any) -> RunHandle[Any]: ...
+    async def aenqueue(self, what: Any, /, *args: Any, **kwargs: Any) -> RunHandle[Any]:
         """`enqueue` for coroutines."""
         import asyncio
 
@@ -193,7 +250,15 @@ class JobRunner:
 
     def _add(self, runs: Sequence[NewRun]) -> list[RunHandle[Any]]:
         added = self.storage.add(runs)
+        if self.hooks.signals & {Signal.ENQUEUED, Signal.SCHEDULED}:
+            self._tell(run for run, is_new in zip(runs, added, strict=True) if is_new)
         return [RunHandle(self, run.id, run.task, is_new=new) for run, new in zip(runs, added, strict=True)]
+
+    def _tell(self, runs: Iterable[NewRun]) -> None:
+        for run in runs:
+            signal = Signal.SCHEDULED if run.state is State.SCHEDULED else Signal.ENQUEUED
+            if run.state in (State.SCHEDULED, State.QUEUED):
+                self.hooks.send(Notice(signal=signal, task=run.task, run_id=run.id, at=self.clock.now()))
 
     # ---- runs
 
@@ -324,6 +389,14 @@ def _state(name: str) -> State:
     except ValueError:
         known = ", ".join(each.value for each in State)
         raise UsageError(f"there is no state {name!r}", help=f"states: {known}") from None
+
+
+def _signal(name: str) -> Signal:
+    try:
+        return Signal(name)
+    except ValueError:
+        known = ", ".join(each.value for each in Signal)
+        raise UsageError(f"there is no signal {name!r}", help=f"signals: {known}") from None
 
 
 def _user() -> str:

@@ -23,6 +23,7 @@ R = TypeVar("R")
 class Task(Generic[P, R]):
     """A task: calling it enqueues a run and gives a handle on it."""
 
+    __name__: str
     __jobrunner_task__ = True  # a worker that is sent to it calls `function`
 
     def __init__(
@@ -39,6 +40,7 @@ class Task(Generic[P, R]):
         self.function = function
         self.declared: Mapping[str, object] = options or {}  # as jobs.yaml would say it
         self._terms = terms or Terms()
+        self.__name__ = name
         if function is not None:
             update_wrapper(self, function)
 
@@ -47,7 +49,7 @@ class Task(Generic[P, R]):
 
     # ---- calls
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
         """Enqueue a run with these arguments; every one of them goes to the function."""
         return self._enqueue(args or None, kwargs, self._terms)
 
@@ -80,7 +82,7 @@ class Task(Generic[P, R]):
         arguments = [each if isinstance(each, tuple) else (each,) for each in calls]
         return cast("RunGroup[R]", self.jobs._enqueue_each([(self, each, {}) for each in arguments]))
 
-    def call_local(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call_local(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function here and now, as if it were no task; a coroutine is run to its end."""
         result = self._function()(*args, **kwargs)
         if inspect.iscoroutine(result):
