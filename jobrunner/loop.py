@@ -110,6 +110,17 @@ class EventLoop:
         signal.set_wakeup_fd(self._signal_in.fileno(), warn_on_full_buffer=False)
         self._old_handlers.setdefault(number, signal.signal(number, _noted))
 
+    @property
+    def has_work(self) -> bool:
+        """Whether a turn would call something at this moment; descriptors of others do not count."""
+        return bool(self._soon or self._handed) or self.rest() == 0
+
+    def rest(self) -> Micros | None:
+        """How long until the next timer is due; None: there is none."""
+        while self._timers and self._timers[0].callback is None:
+            heapq.heappop(self._timers)
+        return max(0, self._timers[0].when - self.clock.monotonic()) if self._timers else None
+
     def run(self) -> None:
         """Serve until `stop`."""
         self._running = True
@@ -146,11 +157,7 @@ class EventLoop:
     def _patience(self, longest: Micros | None) -> float | None:
         if self._soon:  # what others hand over rings the bell: a look at it here would spin until it rings
             return 0
-        while self._timers and self._timers[0].callback is None:
-            heapq.heappop(self._timers)
-        waits = [] if longest is None else [longest]
-        if self._timers:
-            waits.append(max(0, self._timers[0].when - self.clock.monotonic()))
+        waits = [each for each in (longest, self.rest()) if each is not None]
         return min(waits) / _SECOND if waits else None
 
     def _forget_cancelled(self) -> None:

@@ -91,10 +91,10 @@ def _tasks_in(module: ModuleType) -> Iterator[Task[..., Any]]:
 
 def _document(module: ModuleType, tasks: list[Task[..., Any]]) -> dict[str, object]:
     file = getattr(module, "__file__", None)
-    return {"file": file, "tasks": [_task(task) for task in tasks if task.function is not None]}
+    return {"file": file, "tasks": [describe(task) for task in tasks if task.function is not None]}
 
 
-def _task(task: Task[..., Any]) -> dict[str, object]:
+def describe(task: Task[..., Any]) -> dict[str, object]:
     """A task as jobs.yaml would say it, and where it is."""
     function = inspect.unwrap(task.function) if task.function else None
     code = getattr(function, "__code__", None)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
 from types import MappingProxyType
-from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from .. import client
 from ..catalogue import Entry
@@ -24,6 +24,10 @@ from .opening import Opening, absolute_backend, url_of
 from .options import CallOptions, ScheduleSource, TaskOptions, Terms, declared
 from .records import RunRecord
 from .task import Task
+
+if TYPE_CHECKING:
+    from .bench import Bench
+    from .clocks import MovableClock
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,18 +61,39 @@ class JobRunner:
             raise UsageError("a file says itself where its storage lies", help="give file or backend")
         self.file = None if file is None else os.path.abspath(file)
         self.backend = None if backend is None else absolute_backend(backend)
-        self.immediate = immediate
-        self.clock: Clock = SystemClock()
+        self._clock: Clock = SystemClock()
+        self._bench: Bench | None = None
         self._tasks: dict[str, Task[..., Any]] = {}
         self.hooks = Hooks()
         register(self.hooks)
         self._opening = Opening(lambda: url_of(self.file, self.backend))
+        self.immediate = immediate
 
     def __repr__(self) -> str:
         return f"JobRunner({self.file or self.backend or ''})"
 
+    @property
+    def immediate(self) -> bool:
+        """Whether calls are executed at once, in the caller, on an empty storage in memory; may be set.
+
+        What is enqueued for later, and a retry with a delay, is executed when somebody waits for it: that
+        takes no time. What the storage of the file or backend holds is not touched.
+        """
+        return self._bench is not None
+
+    @immediate.setter
+    def immediate(self, on: bool) -> None:
+        if on == self.immediate:
+            return
+        if on:
+            self._sit_down()
+        else:
+            self._get_up()
+
     def close(self) -> None:
         """Close the storage; the next call opens it again."""
+        if self._bench is not None:
+            self._bench.close()
         self._opening.close()
 
     def __enter__(self) -> JobRunner:
@@ -252,6 +277,8 @@ class JobRunner:
         added = self.storage.add(runs)
         if self.hooks.signals & {Signal.ENQUEUED, Signal.SCHEDULED}:
             self._tell(run for run, is_new in zip(runs, added, strict=True) if is_new)
+        if self._bench is not None:
+            self._bench.added()
         return [RunHandle(self, run.id, run.task, is_new=new) for run, new in zip(runs, added, strict=True)]
 
     def _tell(self, runs: Iterable[NewRun]) -> None:
@@ -343,7 +370,35 @@ class JobRunner:
     @property
     def storage(self) -> Storage:
         """The storage behind it, open."""
-        return self._opening.storage()
+        return self._opening.storage() if self._bench is None else self._bench.storage
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock if self._bench is None else self._bench.clock
+
+    @clock.setter
+    def clock(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def _sit_down(self, clock: MovableClock | None = None, *, by_hand: bool = False) -> None:
+        """Execute in this process from now on: at once, or (`by_hand`) when a test says so."""
+        from .bench import Bench
+        from .clocks import ShiftedClock
+
+        self._get_up()
+        self._bench = Bench(
+            self._tasks,
+            self.file,
+            clock or ShiftedClock(),
+            at_once=not by_hand,
+            passes_time=not by_hand,
+            ticks=by_hand,
+        )
+
+    def _get_up(self) -> None:
+        bench, self._bench = self._bench, None
+        if bench is not None:
+            bench.close()
 
     def _instant(self, moment: datetime | None) -> Micros | None:
         if moment is None:
@@ -351,6 +406,8 @@ class JobRunner:
         return to_micros(moment) if moment.tzinfo else instant(moment, self._zone())
 
     def _wait(self, run_id: str, timeout: float | None) -> Run:
+        if self._bench is not None:
+            return self._bench.wait(run_id, timeout)
         return self.storage.wait(run_id, timeout)
 
     def _cancel_all(self, run_ids: Sequence[str]) -> list[bool]:

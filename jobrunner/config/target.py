@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ..plan import DEFAULT_POOLS
-from .declared import Lines, Module, ask
+from ..errors import ConfigError
+from ..plan import DEFAULT_POOLS, Plan
+from .build import Building
+from .declared import Declared, Lines, Module, ask
 from .discover import Target, find_config
-from .problems import Findings, Place
+from .problems import Findings, Place, render_problems
 from .reading import Source
 from .schema import FileModel
 from .sources import Part, Reading
@@ -55,3 +57,23 @@ def note_code(found: Module, reading: Reading) -> None:
             reading.note(file.read())
     except OSError:  # of an archive: it does not change while it is used
         return
+
+
+def plan_here(
+    file: str | None, tasks: Sequence[Declared], *, folder: str, environ: Mapping[str, str]
+) -> Plan:
+    """The plan of tasks that were declared in this very process, and of a file; its storage is in memory.
+
+    Raises ConfigError with all problems.
+    """
+    findings = Findings()
+    reading = Reading(environ=environ, findings=findings)
+    target = Target(folder, "immediate")
+    found = Module(name=target.name, tasks=tuple(tasks), backend="memory://")
+    if file is None:
+        reading.parts.append(part_of_target(target, found, findings))
+    if file is None or reading.read(file):
+        plan = Building(reading=reading, findings=findings, target=target, found=found).plan()
+    if findings.failed:
+        raise ConfigError(render_problems(findings.sorted(), reading.texts))
+    return replace(plan, backend="memory://")

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 MOST_MESSAGE: Final = 8 * 1024  # characters of an exception's own message
 MOST_TRACEBACK: Final = 64 * 1024
-_OWN_FILES: Final = frozenset(__file__.replace("calling", each) for each in ("calling", "worker", "alone"))
+_OWN_FILES: Final = frozenset(
+    __file__.replace("calling", each) for each in ("calling", "worker", "alone", "inplace")
+)
 
 
 class Outcome(NamedTuple):
