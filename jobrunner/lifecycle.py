@@ -55,7 +55,7 @@ def _own_retries(rule: Retries, options: Options | None) -> Retries:
         max=rule.max if options.retries is None else options.retries,
         delay=rule.delay if options.retry_delay is None else options.retry_delay,
         backoff=rule.backoff,
-        max_delay=rule.max_delay,
+        max_delay=max(rule.max_delay, options.retry_delay or 0),
         jitter=rule.jitter,
         on=rule.on,
         not_on=rule.not_on,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..execution import calling
+from ..hooks import Hooks
 from ..model import Run
 from ..plan import Plan
 from ..plan import Task as Definition
@@ -29,6 +30,7 @@ class Bench:
         self,
         tasks: Tasks,
         file: str | None,
+        hooks: Hooks,
         clock: MovableClock,
         *,
         at_once: bool = True,
@@ -38,6 +40,7 @@ class Bench:
         self.clock = clock
         self._tasks = tasks
         self._file = file
+        self._hooks = hooks
         self._at_once = at_once
         self._passes_time = passes_time
         self._ticks = ticks
@@ -65,14 +68,14 @@ class Bench:
 
     def close(self) -> None:
         """Forget all runs."""
-        inline, self._inline = self._inline, None
-        if inline is not None:
-            inline.close()
+        if self._inline is not None:
+            self._ending()
+            self._inline = None
 
     def _ready(self) -> Inline:
         if self._inline is None:
             self._inline = self._made()
-            weakref.finalize(self, self._inline.close)
+            self._ending = weakref.finalize(self, self._inline.close)  # once, at the latest when all ends
         elif self._known != len(self._tasks):
             self._known = len(self._tasks)
             self._inline.adopt(self._plan())
@@ -87,6 +90,7 @@ class Bench:
             MemoryStorage(),
             self.clock,
             self._find,
+            self._hooks,
             passes_time=self._passes_time,
             ticks=self._ticks,
         )

@@ -20,6 +20,7 @@ from ..errors import UsageError
 from ..events import Event
 from ..execution import Call
 from ..execution.inplace import attempt
+from ..hooks import Hooks
 from ..ids import new_id
 from ..loop import EventLoop
 from ..machine import boot_id, hostname, process_start
@@ -93,6 +94,7 @@ class Inline:
         storage: Storage,
         clock: MovableClock,
         find: Find,
+        hooks: Hooks,
         *,
         passes_time: bool,
         ticks: bool,
@@ -101,6 +103,7 @@ class Inline:
         self.clock = clock
         self._plan = plan
         self._find = find
+        self._hooks = hooks
         self._passes_time = passes_time
         self._lock = threading.RLock()
         self._process = os.getpid()
@@ -247,7 +250,7 @@ class Inline:
             asked = self._here.ends.get(key)
             return None if asked is None else asked.value
 
-        return attempt(call, function, self.clock, ends)
+        return attempt(call, function, self.clock, ends, self._hooks)
 
     def _hear(self, event: Event) -> None:
         """What the loops report has no reader here; results and history say the same."""

@@ -389,6 +389,7 @@ class JobRunner:
         self._bench = Bench(
             self._tasks,
             self.file,
+            self.hooks,
             clock or ShiftedClock(),
             at_once=not by_hand,
             passes_time=not by_hand,

@@ -379,6 +379,7 @@ def _retries(model: RetriesModel | None) -> Retries:
     given = _given(model)
     lists = {key: tuple(value) for key, value in given.items() if isinstance(value, list)}
     merged: dict[str, Any] = given | lists
+    merged.setdefault("max_delay", max(Retries().max_delay, merged.get("delay", 0)))
     return Retries(**merged)
 
 

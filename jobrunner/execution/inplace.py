@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from .. import context, hooks
+from .. import context
 from ..clock import Clock
 from ..codec import decode_arguments
 from ..context import CurrentRun, TaskCancelled, TaskTimeout, current_run
 from ..durations import Micros
 from ..errors import PayloadError, UsageError
+from ..hooks import Hooks, Notice, Signal
 from ..model import Ended, Ending
 from . import Call, calling
 from .calling import Caller, Outcome
@@ -21,7 +22,7 @@ Ends = Callable[[], str | None]  # why the attempt is to be ended, asked by `cur
 _caller = Caller()
 
 
-def attempt(call: Call, function: Callable[..., object], clock: Clock, ends: Ends) -> Ended:
+def attempt(call: Call, function: Callable[..., object], clock: Clock, ends: Ends, hooks: Hooks) -> Ended:
     """Call the function as a worker would, through the same encoding, and describe the end.
 
     Nothing here can end a call by force: one that has run longer than its timeout ends when it returns, or
@@ -34,7 +35,7 @@ def attempt(call: Call, function: Callable[..., object], clock: Clock, ends: End
         is_late = deadline is not None and clock.monotonic() >= deadline
         return ends() or (Ending.TIMEOUT.value if is_late else None)
 
-    outcome = _called(call, function, _run_of(call, deadline, clock, ending))
+    outcome = _called(call, function, _run_of(call, deadline, clock, ending), hooks)
     forced = ending()
     return Ended(
         ending=outcome.ending if forced is None else Ending(forced),
@@ -67,14 +68,14 @@ def _run_of(call: Call, deadline: Micros | None, clock: Clock, ending: Ends) -> 
     )
 
 
-def _called(call: Call, function: Callable[..., object], run: CurrentRun) -> Outcome:
+def _called(call: Call, function: Callable[..., object], run: CurrentRun, hooks: Hooks) -> Outcome:
     try:
         args, kwargs = decode_arguments(call.payload)
     except PayloadError as error:
         return Outcome(Ending.BAD_ARGUMENTS, error=error.message)
     try:
         with _inside(run):
-            result = calling.hooked(run, lambda: _caller.call(function, args, kwargs))
+            result = _hooked(run, lambda: _caller.call(function, args, kwargs), hooks)
         return calling.success(result, store=call.task.store_result)
     except (TaskTimeout, TaskCancelled) as error:
         return Outcome(Ending.CANCELLED, error=calling.traceback_text(error))
@@ -84,6 +85,23 @@ def _called(call: Call, function: Callable[..., object], run: CurrentRun) -> Out
         return calling.failure(error, function, (args, kwargs))
 
 
+def _hooked(run: CurrentRun, call: Callable[[], object], hooks: Hooks) -> object:
+    """As in a worker, but with the hooks of one JobRunner: this process may hold others."""
+    hooks.start()
+    hooks.enter(run)
+    executing = Notice(
+        signal=Signal.EXECUTING, task=run.task, run_id=run.id, at=run.now(), attempt=run.attempt
+    )
+    hooks.send(executing)
+    try:
+        result = call()
+    except BaseException as error:
+        hooks.leave(run, None, error)
+        raise
+    hooks.leave(run, result, None)
+    return result
+
+
 @contextmanager
 def _inside(run: CurrentRun) -> Iterator[None]:
     """Make it the current run; the one around it, which may wait for it, comes back afterwards."""
@@ -91,7 +109,6 @@ def _inside(run: CurrentRun) -> Iterator[None]:
         outer = current_run()
     except UsageError:
         outer = None
-    hooks.start()
     context.enter(run)
     try:
         yield

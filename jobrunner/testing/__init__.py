@@ -1,6 +1,35 @@
-"""For the tests of those who write a storage: the contract, as a suite."""
+"""For the tests of those who use jobrunner, and of those who write a storage.
 
-from .desk import Desk
-from .storage_contract import StorageContract
+`FakeClock`, `immediate`, `by_hand`, `run_until_idle` and `let_pass` are for programs with tasks;
+`jobrunner.testing.fixtures` has them as fixtures of pytest. `StorageContract` is the contract of a storage
+as a suite; it needs pytest.
+"""
 
-__all__ = ["Desk", "StorageContract"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .clock import FakeClock
+    from .desk import Desk
+    from .inline import by_hand, immediate, let_pass, run_until_idle
+    from .storage_contract import StorageContract
+
+__all__ = ["Desk", "FakeClock", "StorageContract", "by_hand", "immediate", "let_pass", "run_until_idle"]
+
+_HOMES = {
+    "Desk": ".desk",
+    "FakeClock": ".clock",
+    "StorageContract": ".storage_contract",
+    "by_hand": ".inline",
+    "immediate": ".inline",
+    "let_pass": ".inline",
+    "run_until_idle": ".inline",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name], __name__), name)
