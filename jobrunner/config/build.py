@@ -336,7 +336,7 @@ class Building:
 
     def _callbacks(self, draft: Draft, key: str) -> tuple[str, ...]:
         names = tuple(draft.get(key) or ())
-        known = self._declares("tasks") if names else {}
+        known = {**self._declares("tasks"), **self.drafts} if names else {}
         for index, name in enumerate(names):
             if name not in known:
                 hint = suggestion(name, known.keys() - {draft.name}, what="tasks")
