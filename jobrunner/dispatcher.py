@@ -112,6 +112,7 @@ class Dispatcher:
         self._in_flight: Pending | None = None
         self._asked = False  # a turn is wanted
         self._claiming = True
+        self._held = False
         self._control_version = -1
         self._due_timer: LoopTimer | None = None
         self._pause: Micros = 0  # the last one after a storage fault; 0: all is well
@@ -145,6 +146,15 @@ class Dispatcher:
         """Claim nothing more; completions are still recorded."""
         self._claiming = False
 
+    def hold(self) -> None:
+        """Claim nothing until `let_go`; what ends is recorded as ever."""
+        self._held = True
+
+    def let_go(self) -> None:
+        """Claim again."""
+        self._held = False
+        self.wake()
+
     @property
     def running(self) -> int:
         """Attempts that executors have."""
@@ -164,7 +174,8 @@ class Dispatcher:
     @property
     def is_idle(self) -> bool:
         """Whether nothing runs, nothing waits to be written, and the storage had nothing to claim."""
-        return not self._going and self.is_settled and self._dry and not self._asked
+        quiet = not self._going and self.is_settled and self._dry and not self._asked
+        return quiet and not self._held
 
     def end_all(self, ending: Ending, *, grace: Micros | None = None) -> None:
         """End every attempt by force."""
@@ -233,7 +244,7 @@ class Dispatcher:
         )
 
     def _want(self) -> dict[str, int]:
-        if self._unsure or not self._claiming:
+        if self._unsure or self._held or not self._claiming:
             return {}  # what an unanswered exchange may have claimed takes the room first
         return {name: room for name, each in self._executors.items() if (room := each.room()) > 0}
 

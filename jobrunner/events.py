@@ -99,6 +99,22 @@ class StorageBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Shortage:
+    """Something the service may run out of (disk, descriptors, memory) is nearly used up."""
+
+    kind: str
+    words: str
+    holds: bool  # nothing is claimed until it is over
+
+
+@dataclass(frozen=True, slots=True)
+class ShortageOver:
+    """There is enough of it again."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class Late:
     """A settle whose fence no longer held: the run had been taken over; this completion does not count."""
 
@@ -162,6 +178,8 @@ Event = (
     | StorageTrouble
     | HousekeepingFailed
     | StorageBack
+    | Shortage
+    | ShortageOver
     | Late
     | Notified
     | NotNotified

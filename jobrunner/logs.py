@@ -28,6 +28,8 @@ from .events import (
     Recovered,
     RunBegan,
     RunRefused,
+    Shortage,
+    ShortageOver,
     StandingBy,
     Stopped,
     Stopping,
@@ -239,6 +241,17 @@ def _(event: HousekeepingFailed) -> Line:
 def _(event: StorageBack) -> Line:
     text = f"✓ the storage answers again after {format_duration(event.after)}"
     return Line(Level.WARNING, "storage-back", text, {"after": event.after / 1_000_000})
+
+
+@words.register
+def _(event: Shortage) -> Line:
+    what = "nothing is claimed until there is more" if event.holds else "tasks may be ended for it"
+    return Line(Level.ERROR, "shortage", f"✗ {event.words}: {what}", {"kind": event.kind})
+
+
+@words.register
+def _(event: ShortageOver) -> Line:
+    return Line(Level.WARNING, "shortage-over", f"✓ enough {event.kind} again", {"kind": event.kind})
 
 
 @words.register

@@ -16,7 +16,17 @@ from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from .durations import SECOND, Micros, format_duration, from_micros
-from .events import Event, Hurrying, Ready, StandingBy, Stopping, StorageBack, StorageTrouble
+from .events import (
+    Event,
+    Hurrying,
+    Ready,
+    Shortage,
+    ShortageOver,
+    StandingBy,
+    Stopping,
+    StorageBack,
+    StorageTrouble,
+)
 from .loop import EventLoop
 from .storage import OwnerStatus
 from .systemd import Notifier
@@ -67,6 +77,8 @@ class Pulse:
                 self._tell(STOPPING=1, EXTEND_TIMEOUT_USEC=PATIENCE)
             case Hurrying():
                 self._until = self._loop.monotonic()
+                self._tell()
+            case Shortage() | ShortageOver():
                 self._tell()
             case StandingBy() | StorageTrouble() | StorageBack():
                 self._trouble = _trouble(event)
@@ -122,6 +134,8 @@ def _trouble(event: StandingBy | StorageTrouble | StorageBack) -> str:
 def _working(sight: Sight, trouble: str) -> str:
     """For `systemctl status`: what is wrong comes first."""
     wrong = [trouble] if trouble else []
+    if sight.status.trouble:
+        wrong.append(f"nothing is claimed: {sight.status.trouble}")
     if sight.status.config_error:
         wrong.append(f"the file is invalid, the configuration before it is in force: {_first(sight)}")
     busy = sum(sight.status.busy.values())

@@ -38,6 +38,7 @@ from .service import Service, running
 from .stopping import Crew, Stop, Until
 from .storage import OwnerInfo, OwnerStatus, Pause, Storage
 from .systemd import Notifier
+from .vitals import Vitals, measure
 
 READ_PAUSE: Micros = SECOND  # before pauses that could not be read are read again
 TAIL_BYTES = 4096  # of a failed run's output, for its callbacks
@@ -79,6 +80,7 @@ class Supervisor:
         self._lost = False
         self._pauses: tuple[Pause, ...] = ()
         self._pools: Pools | None = None
+        self._vitals: Vitals | None = None
 
     def _tail(self, run_id: str, attempt: int) -> str:
         root = output_root(self._plan.backend)
@@ -193,6 +195,12 @@ class Supervisor:
         pools = Pools(loop=self._loop, sink=self._dispatcher, output_root=root, journal=journal)
         self._pools = pools
         self._dispatcher.serve(pools.adopt(self._plan))
+        self._vitals = Vitals(
+            loop=self._loop,
+            emit=self._emit,
+            look=lambda: measure(state_folder(self._plan.backend)),
+            on_change=self._shortage_changed,
+        )
         crew = Crew(self._scheduler, self._dispatcher, self._janitor, self._herald, pools, service, storage)
         self._stop.serve(crew)
         return pools
@@ -209,6 +217,8 @@ class Supervisor:
         fd = storage.wake_fd()
         if fd is not None:
             self._loop.watch(fd, read=self._woken)
+        if self._vitals is not None:
+            self._vitals.start()
         self._scheduler.start(self._tables)
         self._dispatcher.wake()
         self._janitor.start()
@@ -251,6 +261,14 @@ class Supervisor:
     def _take_pauses(self, pauses: list[Pause]) -> None:
         self._pauses = tuple(pauses)
 
+    def _shortage_changed(self, trouble: str | None) -> None:
+        """Nothing is claimed while something is short, and clients are to know why."""
+        if trouble is None:
+            self._dispatcher.let_go()
+        else:
+            self._dispatcher.hold()
+        self._janitor.report()
+
     def _lose(self) -> None:
         """This owner was voided: nothing of it may be written; what runs is ended, a new start recovers."""
         self._lost = self._stop.is_forced = True
@@ -281,4 +299,5 @@ class Supervisor:
             busy=self._pools.busy() if self._pools else {},
             untold=self._herald.waiting,
             untold_because=self._herald.trouble,
+            trouble=self._vitals.trouble if self._vitals else None,
         )

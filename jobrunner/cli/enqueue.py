@@ -119,8 +119,12 @@ def _print_run(session: Session, run: NewRun) -> None:
 
 def _warn(session: Session, storage: Storage, entry: Entry) -> None:
     """What keeps the run from starting soon, said at once rather than found out later."""
-    if not session.is_supervised():
+    alive = session.supervisors()
+    if not alive:
         say(f"warning: no supervisor is running; the run waits. Start one: {session.start_command()}")
+    for each in alive:
+        if each.status.trouble:
+            say(f"warning: nothing is claimed at present; the run waits: {each.status.trouble}")
     targets = {"all", f"task:{entry.name}", f"pool:{entry.pool}"}
     if any(each.target in targets for each in storage.pauses(session.now())):
         say(f"warning: {entry.name} is paused; the run waits until it is resumed")

@@ -91,7 +91,12 @@ def _running(screen: Screen, supervisor: Supervisor) -> str:
         else f"up since {absolute(owner.started_at, screen.zone)}",
         f"{plural(status.workers, 'worker')}, {busy} busy",
     ]
-    return f"{head}   {' · '.join(parts)}{_config_error(screen, status.config_error)}"
+    wrong = _config_error(screen, status.config_error) + _trouble(screen, status.trouble)
+    return f"{head}   {' · '.join(parts)}{wrong}"
+
+
+def _trouble(screen: Screen, trouble: str | None) -> str:
+    return f"\n  {screen.paint('✗ nothing is claimed', 'red')}: {one_line(trouble)}" if trouble else ""
 
 
 def _config_error(screen: Screen, error: str | None) -> str:

@@ -16,7 +16,7 @@ from jobrunner.errors import ConfigError, NotFound, StorageError, StorageRefused
 if TYPE_CHECKING:  # what only some commands need is imported when they ask: `--help` is felt
     from jobrunner.catalogue import Catalogue, Entry
     from jobrunner.durations import Micros
-    from jobrunner.storage import Storage
+    from jobrunner.storage import Storage, Supervisor
 
     from .screen import Screen
 
@@ -159,8 +159,11 @@ class Session:
 
     def is_supervised(self) -> bool:
         """Whether a supervisor is alive on the storage."""
-        found = self.storage().supervisors(self.now())
-        return any(each.alive for each in found)
+        return bool(self.supervisors())
+
+    def supervisors(self) -> list[Supervisor]:
+        """Those that are alive."""
+        return [each for each in self.storage().supervisors(self.now()) if each.alive]
 
     def start_command(self) -> str:
         """The line to type when no supervisor is there."""

@@ -61,6 +61,7 @@ def supervisor_document(supervisor: Supervisor) -> Document:
         "config_loaded_at": rfc3339(status.config_loaded_at),
         "config_error": status.config_error,
         "draining": status.draining,
+        "trouble": status.trouble,
         "workers": status.workers,
         "notifications": {"waiting": status.untold, "error": status.untold_because},
     }

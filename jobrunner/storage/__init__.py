@@ -107,6 +107,7 @@ class OwnerStatus(NamedTuple):
     busy: Mapping[str, int]  # pool -> busy slots
     untold: int = 0  # notifications that could not be delivered so far
     untold_because: str | None = None
+    trouble: str | None = None  # why nothing is claimed at present
 
 
 class Supervisor(NamedTuple):

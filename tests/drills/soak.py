@@ -119,6 +119,7 @@ class Site:
     def start(self) -> None:
         self.supervisor = self.project.start("--log-level", "error", ready=False)
         self.supervisor.wait_for_ready()
+        wait_until(lambda: self.storage().entry("work") is not None, self.supervisor.log)
 
     def storage(self) -> Storage:
         if self._storage is None:

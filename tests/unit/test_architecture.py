@@ -16,11 +16,8 @@ FLOORS = (
     "errors clock model plan plain ids catalogue codec events durations schedule retry machine place context",
     "lifecycle policy composition birth hooks",
     "storage execution output notify logs systemd",
-    (
-        "loop service pools scheduler dispatcher janitor herald retention opening recovery stopping reloader"
-        " pulse"
-    ),
-    "supervisor",
+    "loop service pools scheduler dispatcher janitor herald retention vitals pulse opening recovery stopping",
+    "reloader supervisor",
     "config crontabs serve app client cli testing __main__ __init__",
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
