@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from jobrunner.durations import from_micros
-from jobrunner.errors import ConfigError, JobRunnerError
+from jobrunner.durations import Micros, from_micros
+from jobrunner.errors import ConfigError, JobRunnerError, StorageError
+from jobrunner.model import State
 
 from .command import command
 from .session import Session
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from jobrunner.config.compiled import Compiled
     from jobrunner.config.problems import Problem
     from jobrunner.plan import Plan
+    from jobrunner.storage import TaskSummary
 
+FEW_RUNS: Final = 3  # successes, from which on what they took is what a run usually takes
 FIRST_FILE: Final = """\
 # Tasks for jobrunner. Run them:     jobrunner run jobs.yaml
 # In a second terminal:              jobrunner status
@@ -73,9 +76,40 @@ def check_file(session: Session, *, strict: bool, form: str) -> int:
     from jobrunner.config.compile import compile_file
 
     path = session.config_file()
-    compiled = compile_file(path, environ=session.environ, importing=True, now=from_micros(session.now()))
+    compiled = compile_file(
+        path,
+        environ=session.environ,
+        importing=True,
+        now=from_micros(session.now()),
+        usual=lambda plan: _usual(plan, session.now()),
+    )
     _write(session, path, compiled, form)
     return ConfigError.exit_code if compiled.errors or (strict and compiled.warnings) else 0
+
+
+def _usual(plan: Plan, now: Micros) -> dict[str, Micros]:
+    """What runs of the scheduled tasks usually take, as far as the history is known and open."""
+    from jobrunner.place import storage_file
+    from jobrunner.storage import open_storage
+
+    file = storage_file(plan.backend)
+    if plan.backend == "memory://" or (file is not None and not os.path.exists(file)):
+        return {}
+    tasks = [task.name for task in plan.tasks.values() if task.schedules]
+    try:
+        storage = open_storage(plan.backend, create=False)
+        try:
+            found = storage.overview(now, tasks=tasks).tasks
+        finally:
+            storage.close()
+    except (StorageError, OSError):
+        return {}
+    return {each.task: each.typical for each in found if each.typical is not None and _is_usual(each)}
+
+
+def _is_usual(summary: TaskSummary) -> bool:
+    """Whether enough runs have succeeded for their median to say something."""
+    return sum(state is State.SUCCEEDED for state, _ in summary.recent) >= FEW_RUNS
 
 
 def _write(session: Session, path: str, compiled: Compiled, form: str) -> None:

@@ -13,18 +13,25 @@ from .compiled import Compiled
 from .discover import target_of
 from .lint import lint
 from .notices import check_sendmail
+from .pace import Usual, check_pace
 from .problems import Findings, render_problems
 from .sources import Reading
 from .target import find_runner, note_code, part_of_target
 
 
 def compile_file(
-    path: str, *, environ: Mapping[str, str], importing: bool = False, now: datetime | None = None
+    path: str,
+    *,
+    environ: Mapping[str, str],
+    importing: bool = False,
+    now: datetime | None = None,
+    usual: Usual | None = None,
 ) -> Compiled:
     """The plan of a file, or its problems; never raises for a mistake of the user.
 
     `importing` also looks, in other processes, for callables, and on their PATH for programs. With a
-    moment `now`, schedules near the next change of the clocks are warned of.
+    moment `now`, schedules near the next change of the clocks are warned of; if `usual` says what runs take,
+    those that are faster than their task, too.
     """
     with quietly():
         findings = Findings()
@@ -38,6 +45,8 @@ def compile_file(
             check_callables(plan, findings, building.drafts)
             check_programs(plan, environ, findings, building.drafts)
             check_sendmail(plan, findings, building.drafts)
+        if building is not None and plan is not None and usual is not None and not findings.failed:
+            check_pace(plan, usual, findings, building)
     problems = findings.sorted()
     return Compiled(
         plan=None if findings.failed else plan,
