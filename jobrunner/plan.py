@@ -199,6 +199,11 @@ class Pool:
     slots: int = 2
     python: str | None = None  # path of another interpreter
     env: Mapping[str, str] = field(default_factory=dict)
+    max_calls: int | None = None  # after so many calls a worker is replaced
+    max_age: Micros | None = None  # since its start
+    max_memory: int | None = None  # bytes, resident
+    on_startup: str | None = None  # "package.module:function", called at the start of each worker
+    on_shutdown: str | None = None  # at its orderly end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from .execution import Executor, Loop, Sink
 from .execution.commands import CommandExecutor
 from .execution.journal import Journal
 from .execution.pool import ProcessPool
+from .execution.shared import SharedPool
 from .plan import Plan, Pool, PoolKind
 
 
@@ -29,9 +30,8 @@ class Pools:
     def _executor(self, pool: Pool, plan: Plan) -> Executor:
         if pool.kind is PoolKind.COMMAND:
             return CommandExecutor(pool, self._loop, self._sink, self._output_root, self._journal)
-        return ProcessPool(
-            pool, self._loop, self._sink, output_root=self._output_root, pythonpath=plan.pythonpath
-        )
+        made = ProcessPool if pool.kind is PoolKind.PROCESS else SharedPool
+        return made(pool, self._loop, self._sink, output_root=self._output_root, pythonpath=plan.pythonpath)
 
     def workers(self) -> int:
         """How many worker processes are alive."""

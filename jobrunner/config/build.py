@@ -33,6 +33,7 @@ from .backend import BackendError, backend_url
 from .declared import Module, ask, over, parts_of
 from .discover import Target
 from .draft import Draft, absolute, mapping
+from .fits import check_fit, check_pool
 from .kinds import nearest, suggestion
 from .notices import mail_of, notify_of
 from .problems import Findings, Place
@@ -50,6 +51,7 @@ from .schema import (
 )
 from .sources import Part, Reading
 
+WORKER_KEYS: Final = ("python", "max_calls", "max_age", "max_memory", "on_startup", "on_shutdown")
 COMMAND_ONLY: Final = (
     *("shell", "stdin", "success_codes", "leftovers", "result"),
     *("user", "group", "umask", "nice", "limits"),
@@ -218,13 +220,17 @@ class Building:
     def _pool(self, part: Part, name: str, pool: PoolModel) -> Pool:
         known = DEFAULT_POOLS.get(name, Pool(name=name))
         kind = PoolKind(pool.kind or known.kind)
-        if kind is PoolKind.COMMAND and pool.python is not None:
-            place = part.document.place(["pools", name, "python"], key=True)
-            message = f"pool {name!r} runs commands: 'python' has no meaning there"
+        given = {key: value for key, value in _given(pool).items() if key in WORKER_KEYS}
+        for key in given if kind is PoolKind.COMMAND else ():
+            place = part.document.place(["pools", name, key], key=True)
+            message = f"pool {name!r} runs commands: {key!r} has no meaning there"
             self.findings.error(place, "key-does-not-fit", message)
+        if pool.python is not None:
+            given["python"] = absolute(pool.python, part.folder)
         slots = known.slots if pool.slots is None else pool.slots
-        python = None if pool.python is None else absolute(pool.python, part.folder)
-        return Pool(name=name, kind=kind, slots=slots, python=python, env=pool.env or {})
+        made = Pool(name=name, kind=kind, slots=slots, env=pool.env or {}, **given)
+        check_pool(made, part.document.place(["pools", name, "kind"]), self.findings)
+        return made
 
     def _undeclared_locks(self) -> dict[str, int]:
         """Without a top-level `locks`, a lock that a task names has one slot."""
@@ -318,21 +324,14 @@ class Building:
         pool = self.pools.get(name)
         if pool is None:
             self._unknown_pool(draft, name)
-        elif (is_call or draft.own.command) and (pool.kind is PoolKind.COMMAND) == is_call:
-            self._wrong_pool(draft, pool, is_call=is_call)
+        else:
+            check_fit(draft, pool, self.pools.values(), self.findings)
         return name
 
     def _unknown_pool(self, draft: Draft, name: str) -> None:
         if name not in self._declares("pools"):
             hint = suggestion(name, self.pools, what="pools")
             self.findings.error(draft.place("pool"), "unknown-pool", f"unknown pool {name!r}", hint=hint)
-
-    def _wrong_pool(self, draft: Draft, pool: Pool, *, is_call: bool) -> None:
-        place = draft.place("pool") if draft.get("pool") else draft.named_at
-        what, kind = ("a call", PoolKind.PROCESS) if is_call else ("a command", PoolKind.COMMAND)
-        message = f"task {draft.name!r} is {what}, and pool {pool.name!r} is of kind {pool.kind}"
-        fitting = ", ".join(sorted(each.name for each in self.pools.values() if each.kind is kind))
-        self.findings.error(place, "pool-kind", message, hint=f"pools of kind {kind}: {fitting}")
 
     def _callbacks(self, draft: Draft, key: str) -> tuple[str, ...]:
         names = tuple(draft.get(key) or ())

@@ -14,12 +14,10 @@ NOT_YET: Final[Mapping[str, frozenset[str]]] = {
             "unique",
         }
     ),
-    "pool": frozenset({"max_age", "max_calls", "max_memory", "on_startup"}),
 }
 """Keys, by the kind of mapping they stand in."""
 
 OVERLAP_LATER: Final = ("queue", "replace")
 CATCH_UP_LATER: Final = ("all",)
-POOL_KINDS_LATER: Final = ("thread", "greenlet", "async")
 BACKENDS: Final = ("sqlite", "memory")
 BACKENDS_LATER: Final = ("postgresql", "postgres", "redis", "rediss", "file")

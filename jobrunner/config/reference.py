@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from .json_schema import json_schema
 from .kinds import Kind
-from .notyet import BACKENDS_LATER, CATCH_UP_LATER, NOT_YET, OVERLAP_LATER, POOL_KINDS_LATER
+from .notyet import BACKENDS_LATER, CATCH_UP_LATER, NOT_YET, OVERLAP_LATER
 from .schema import (
     FileModel,
     LimitsModel,
@@ -231,7 +231,6 @@ def _not_yet() -> Iterator[str]:
         yield f"- {words[where]}: {', '.join(f'`{key}`' for key in sorted(keys))}"
     yield f"- `overlap`: {', '.join(f'`{word}`' for word in OVERLAP_LATER)}"
     yield f"- `catch_up`: {', '.join(f'`{word}`' for word in CATCH_UP_LATER)}"
-    yield f"- `kind` of a pool: {', '.join(f'`{word}`' for word in POOL_KINDS_LATER)}"
     yield f"- `backend`: {', '.join(f'`{word}://`' for word in BACKENDS_LATER)}"
 
 

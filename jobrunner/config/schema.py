@@ -43,11 +43,12 @@ from .kinds import (
     retries_mapping,
     whole,
 )
-from .notyet import CATCH_UP_LATER, OVERLAP_LATER, POOL_KINDS_LATER
+from .notyet import CATCH_UP_LATER, OVERLAP_LATER
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=False)
 
 Count: TypeAlias = Annotated[int, whole(0, 1_000_000)]
+Positive: TypeAlias = Annotated[int, whole(1, 1_000_000_000)]
 Slots: TypeAlias = Annotated[int, whole(1, 10_000)]
 Priority: TypeAlias = Annotated[int, whole(-1_000_000, 1_000_000)]
 Files: TypeAlias = Annotated[int, whole(3, 1_000_000_000)]  # stdin, stdout and stderr are three
@@ -72,7 +73,7 @@ Occasions: TypeAlias = Annotated[
         },
     ),
 ]
-PoolKindName: TypeAlias = Annotated[str, choice("process", "command", later=POOL_KINDS_LATER)]
+PoolKindName: TypeAlias = Annotated[str, choice("process", "thread", "greenlet", "async", "command")]
 
 
 def option(description: str, *examples: object, default: str | None = None) -> Any:
@@ -345,8 +346,9 @@ class PoolModel(BaseModel):
     model_config = _STRICT
 
     kind: PoolKindName | None = option(
-        "process: one callable per worker process; command: shell commands",
-        "process",
+        "process: several workers, one call in each; thread, greenlet, async: one worker, several calls at "
+        "once; command: shell commands",
+        "greenlet",
         default="process (`commands`: command)",
     )
     slots: Slots | None = option("How many attempts at a time", 4, default="2 (`commands`: 8)")
@@ -354,6 +356,17 @@ class PoolModel(BaseModel):
         "Another interpreter for the workers", "/opt/venv/bin/python", default="the one that runs jobrunner"
     )
     env: Environment | None = option("Environment variables of the pool", {"OMP_NUM_THREADS": "1"})
+    max_calls: Positive | None = option("A worker is replaced after so many calls", 1000, default="none")
+    max_age: Period | None = option("A worker is replaced at this age", "6h", default="none")
+    max_memory: Size | None = option(
+        "A worker is replaced, between two calls, when it holds more than this", "500MiB", default="none"
+    )
+    on_startup: Call | None = option(
+        "A Python function that each worker calls before its first call", "shop.workers:connect"
+    )
+    on_shutdown: Call | None = option(
+        "A Python function that each worker calls at its orderly end", "shop.workers:disconnect"
+    )
 
 
 class LockSlotsModel(BaseModel):

@@ -19,7 +19,7 @@ from ..errors import PayloadError
 from ..model import Ending
 from . import calling
 from .calling import Caller, Outcome
-from .worker import forget_path
+from .start import forget_path
 
 COULD_NOT_START: Final = 126  # as a shell, of a program that it cannot execute
 _CLOCK: Final = SystemClock()

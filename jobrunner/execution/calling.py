@@ -17,11 +17,13 @@ from ..model import Ending
 
 if TYPE_CHECKING:
     import asyncio
+    from traceback import FrameSummary
 
 MOST_MESSAGE: Final = 8 * 1024  # characters of an exception's own message
 MOST_TRACEBACK: Final = 64 * 1024
 _OWN_FILES: Final = frozenset(
-    __file__.replace("calling", each) for each in ("calling", "worker", "alone", "inplace")
+    __file__.replace("calling", each)
+    for each in ("calling", "worker", "alone", "inplace", "workshop", "threads", "greenlets", "coroutines")
 )
 
 
@@ -134,11 +136,7 @@ async def _alone(coroutine: CoroutineType[object, object, object]) -> object:
 
 def hooked(run: CurrentRun, call: Callable[[], object]) -> object:
     """Makes this call with the hooks of this process around it; a CancelRun of theirs goes through."""
-    hooks.start()  # a module that was imported for this very call may have brought its own
-    hooks.enter(run)
-    hooks.send(
-        Notice(signal=Signal.EXECUTING, task=run.task, run_id=run.id, at=run.now(), attempt=run.attempt)
-    )
+    before(run)
     try:
         result = call()
     except BaseException as error:
@@ -146,6 +144,21 @@ def hooked(run: CurrentRun, call: Callable[[], object]) -> object:
         raise
     hooks.leave(run, result, None)
     return result
+
+
+def before(run: CurrentRun) -> None:
+    """Calls the hooks before an attempt, and tells the receivers that it executes. Raises CancelRun."""
+    hooks.start()  # a module that was imported for this very call may have brought its own
+    hooks.enter(run)
+    hooks.send(
+        Notice(signal=Signal.EXECUTING, task=run.task, run_id=run.id, at=run.now(), attempt=run.attempt)
+    )
+
+
+def call_hook(path: str | None, call: Callable[[Callable[..., object]], object]) -> None:
+    """Finds a hook of the pool and lets `call` make the call; whatever it raises goes through."""
+    if path is not None:
+        call(find(path))
 
 
 # ---- describing --------------------------------------------------------------------------------------------
@@ -272,13 +285,29 @@ def traceback_text(error: BaseException) -> str:
     import traceback
 
     try:
-        trace = error.__traceback__
-        while trace is not None and trace.tb_frame.f_code.co_filename in _OWN_FILES:
-            trace = trace.tb_next
-        lines = traceback.format_exception(type(error), error, trace)
+        lines = traceback.format_exception(type(error), error, _below_own(error.__traceback__))
     except BaseException as second:
         return f"(no traceback: describing the exception raised {_name_of(type(second))})"
     return _cut(_clean("".join(lines)), MOST_TRACEBACK)
+
+
+def _below_own(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame of the call; between ours lie some of asyncio and the like."""
+    frames = []
+    while trace is not None:
+        frames.append(trace)
+        trace = trace.tb_next
+    own = [each.tb_frame.f_code.co_filename in _OWN_FILES for each in frames]
+    while own and own[-1]:  # it was raised by us, in the midst of the call
+        own.pop()
+    below = len(own) - own[::-1].index(True) if True in own else 0
+    return frames[below] if own else None
+
+
+def without_own(frames: list[FrameSummary]) -> list[FrameSummary]:
+    """Frames, outermost first, without those of this program that lead to the call."""
+    own = [number for number, frame in enumerate(frames) if frame.filename in _OWN_FILES]
+    return frames[own[-1] + 1 :] if own else frames
 
 
 def _clean(text: str) -> str:

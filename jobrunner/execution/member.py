@@ -11,47 +11,32 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from ..durations import MILLISECOND, SECOND, Micros, format_duration
+from ..durations import SECOND, Micros, format_duration
 from ..model import Ended, Ending
-from ..plan import Task
 from . import Call, Loop, Sink, Timer, wire
 from .family import Mark
+from .holding import (
+    BUDGET,
+    DEEPEST,
+    FIND_LIMIT,
+    FROM_OUTSIDE,
+    LEAVE_LIMIT,
+    MANY,
+    START_LIMIT,
+    Definition,
+    Force,
+    described,
+    joined,
+    words,
+)
 from .process import Death, WorkerProcess
 from .written import Written
 
-BUDGET: Final[Micros] = 10 * MILLISECOND  # of work that may wait in a worker
-DEEPEST: Final = 256  # calls in one worker: enough to fill the budget while an exchange is under way
-OVERHEAD: Final[Micros] = 20  # of a call, beside its own duration
-START_LIMIT: Final[Micros] = 60 * SECOND  # for a worker to be ready
-FIND_LIMIT: Final[Micros] = 60 * SECOND  # for the import of a callable
 TERM_AFTER: Final[Micros] = SECOND // 4  # the worker ends its call by itself, if its threads can run
 STUCK_AFTER: Final[Micros] = SECOND  # without an answer about its output
-LEAVE_LIMIT: Final[Micros] = 10 * SECOND  # for what callables have registered for the end of a process
-FROM_OUTSIDE: Final = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "unknown"})  # not of its own doing
 LAST_WORD: Final[Micros] = SECOND  # from a worker's last word to its end
-
-
-@dataclass(slots=True)
-class Definition:
-    """A task as this pool knows it, and how long its calls take."""
-
-    number: int
-    task: Task
-    line: str
-    mean: Micros | None = None  # moving mean of durations; None: never executed here
-
-    def learn(self, took: Micros) -> None:
-        self.mean = took if self.mean is None else self.mean + ((took - self.mean) >> 2)
-
-    @property
-    def cost(self) -> Micros:
-        """What a call adds to the work that waits; what is unknown, or must wait for nothing, fills it."""
-        if self.mean is None or not self.task.may_prefetch:
-            return BUDGET
-        return self.mean + OVERHEAD
 
 
 class Held(NamedTuple):
@@ -63,14 +48,6 @@ class Held(NamedTuple):
     is_first: bool  # sent when the worker held nothing: its start is reported before it begins
 
 
-class Force(NamedTuple):
-    """The wish to end a call."""
-
-    ending: Ending
-    grace: Micros  # from TERM to KILL
-    error: str | None = None
-
-
 class Owner(Protocol):
     """The pool, as its members need it."""
 
@@ -78,8 +55,8 @@ class Owner(Protocol):
         """So many calls took so long together."""
         ...
 
-    def ready(self) -> None:
-        """A worker has started."""
+    def ready(self, member: Member) -> None:
+        """This worker has started."""
         ...
 
     def gone(self, member: Member) -> None:
@@ -95,9 +72,16 @@ class Member:
     """A worker and its calls."""
 
     def __init__(
-        self, owner: Owner, loop: Loop, sink: Sink, output_root: str, start: Callable[[Member], WorkerProcess]
+        self,
+        owner: Owner,
+        loop: Loop,
+        sink: Sink,
+        output_root: str,
+        start: Callable[[Member], WorkerProcess],
+        *,
+        most: int | None = None,
     ) -> None:
-        """Start it. Raises OSError when that is not possible."""
+        """Start it; it takes `most` calls, ever. Raises OSError when that is not possible."""
         self._owner = owner
         self._loop = loop
         self._sink = sink
@@ -106,6 +90,8 @@ class Member:
         self.pid = self._process.pid
         self.calls: dict[int, Held] = {}  # by number, in order
         self.expected: Micros = 0  # work that waits
+        self.born = loop.monotonic()
+        self.left = MANY if most is None else most  # calls that it may still be given
         self.served = 0
         self.served_before = 0  # at the pool's last look for idle workers
         self.is_leaving = False
@@ -128,7 +114,7 @@ class Member:
         """Whether it takes another call."""
         if self.is_leaving or self._lasting or self._forces or (self.calls and not self._is_ready):
             return False  # one call is enough for a worker that is still starting
-        return self.expected < BUDGET and len(self.calls) < DEEPEST
+        return self.expected < BUDGET and len(self.calls) < DEEPEST and self.left > 0
 
     # ---- calls in --------------------------------------------------------------------------------
 
@@ -140,6 +126,7 @@ class Member:
         is_first, cost = not self.calls, definition.cost
         self.calls[number] = Held(call, definition, cost, is_first)
         self.expected += cost
+        self.left -= 1
         self._unsent.append(wire.call_line("F" if is_first else "C", number, definition.number, call))
 
     def flush(self) -> None:
@@ -231,6 +218,8 @@ class Member:
             self._arm_head()
         if self.is_leaving:
             self._limit_leaving()
+        elif self.left <= 0 and not self.calls:
+            self.leave()
         return held
 
     def _take_rare(self, line: str) -> None:
@@ -271,7 +260,7 @@ class Member:
         output = self._written.finish()
         held = self._pop(int(number), begun + took)
         self._learn(held.definition, took)
-        ended = Ended(Ending.OK, result=text or None) if kind == "k" else _described(text)
+        ended = Ended(Ending.OK, result=text or None) if kind == "k" else described(text)
         ended = ended._replace(started_at=begun, ended_at=begun + took, pid=self.pid, output=output)
         self._sink.ended(held.call, ended)
 
@@ -291,6 +280,7 @@ class Member:
 
     def _take_back(self, number: int) -> None:
         held = self.calls.pop(number)
+        self.left += 1
         self.expected = self.expected - held.cost if self.calls else 0
         if self._forces.pop(number, None) is not None:
             self._drop("term")
@@ -305,7 +295,7 @@ class Member:
         self._drop("start")
         self._written.end_of_start()
         self._process.send(b"A\n")
-        self._owner.ready()
+        self._owner.ready(self)
 
     # ---- heads that last -------------------------------------------------------------------------
 
@@ -414,7 +404,7 @@ class Member:
                 self._report_back(each)
 
     def _report_no_start(self, calls: list[Call], death: Death, said: str) -> None:
-        reason = f"the worker did not start: {_words(death)}"
+        reason = f"the worker did not start: {words(death)}"
         text = f"{reason}\n{said}" if said else reason
         self._owner.could_not_start(calls, text, was_killed=death.signal in FROM_OUTSIDE)
 
@@ -433,7 +423,7 @@ class Member:
 
     def _judged(self, force: Force | None, death: Death) -> Ended:
         if force is not None:
-            return Ended(force.ending, error=_joined(force.error, self._last_word), signal=death.signal)
+            return Ended(force.ending, error=joined(force.error, self._last_word), signal=death.signal)
         if death.signal is not None:
             text = f"the worker was ended by {death.signal} while it executed this call"
             return Ended(Ending.CRASHED, error=text, signal=death.signal)
@@ -455,25 +445,3 @@ class Member:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-
-
-def _described(text: str) -> Ended:
-    """The ending that an E line describes."""
-    told = json.loads(text)
-    return Ended(
-        Ending(told["ending"]),
-        error=told.get("error"),
-        exit_code=told.get("exit_code"),
-        exception=told.get("exception"),
-        exceptions=tuple(told.get("exceptions", ())),
-        retry=told.get("retry"),
-        delay=told.get("delay"),
-    )
-
-
-def _words(death: Death) -> str:
-    return f"exit {death.exit_code}" if death.signal is None else f"ended by {death.signal}"
-
-
-def _joined(*texts: str | None) -> str | None:
-    return "\n\n".join(text for text in texts if text) or None

@@ -17,15 +17,14 @@ from ..model import Ended, Ending
 from ..plan import Pool
 from . import Call, Loop, Sink, Timer, wire
 from .environment import OWNER, allowed
-from .member import BUDGET, DEEPEST, OVERHEAD, Definition, Force, Member
+from .holding import BUDGET, DEEPEST, OVERHEAD, Definition, Force
+from .member import Member
 from .process import WorkerProcess
+from .starts import Starts
+from .wear import is_watched, is_worn, look_every
 
 LOOK: Final[Micros] = 20 * MILLISECOND  # a call that spans two looks is one that lasts
 IDLE: Final[Micros] = 5 * MINUTE
-FIRST_PAUSE: Final[Micros] = SECOND  # after a worker that did not start; doubled up to LONGEST_PAUSE
-LONGEST_PAUSE: Final[Micros] = 30 * SECOND
-FIRST_REST: Final[Micros] = 20 * MILLISECOND  # after one that was killed from outside while it started
-LONGEST_REST: Final[Micros] = SECOND
 CLOSING: Final[Micros] = 2 * SECOND  # for killed workers to be gone
 
 _by_expected = attrgetter("expected")
@@ -48,25 +47,31 @@ class ProcessPool:
         self._pace: Micros = BUDGET  # moving mean of a call's duration, over all tasks
         self._looking: Timer | None = None
         self._resting: Timer | None = None  # until idle workers are looked for
+        self._watching: Timer | None = None  # until workers are looked at for wear
+        self._successors: dict[Member, Member] = {}  # one that starts -> the one that it replaces
+        self._owner = ""
         self._is_retired = False
-        self._failed_starts = 0
-        self._pausing: Timer | None = None  # until the next try to start a worker
-        self._waiting: list[Call] = []  # for that
+        self._starts = Starts(loop, self._try_again)
+        self._waiting: list[Call] = []  # for the next try to start a worker
 
     # ---- what the dispatcher asks ----------------------------------------------------------------
 
     def room(self) -> int:
         if self._is_retired:
             return 0
-        unstarted = self._pool.slots - len(self._members)
-        if self._pausing is not None:
+        free, room = self._pool.slots - self.busy(), 0
+        for member in self._members:
+            if member.is_open and (member.calls or free > 0):
+                room += self._room_of(member)
+                free -= not member.calls
+        if self._starts.is_pausing:
             # One call is taken along to the next try, so that its end tells the dispatcher of the room.
-            unstarted = 0 if self._waiting or self._members else 1
-        return unstarted + sum(self._room_of(member) for member in self._members if member.is_open)
+            return room + (0 if self._waiting or self._members else 1)
+        return room + max(0, free)
 
     def _room_of(self, member: Member) -> int:
         by_time = (BUDGET - member.expected) // (self._pace + OVERHEAD)
-        return max(1, min(by_time, DEEPEST - len(member.calls)))
+        return max(1, min(by_time, DEEPEST - len(member.calls), member.left))
 
     def busy(self) -> int:
         return sum(1 for member in self._members if member.calls)
@@ -91,6 +96,8 @@ class ProcessPool:
             member.add(next(self._numbers), call, self._definition(call))
         for each in touched:
             each.flush()
+            if each.left <= 0:
+                self._prepare_successor(each)
         self._look_soon()
 
     def _sendable(self, calls: list[Call]) -> Iterator[Call]:
@@ -126,15 +133,17 @@ class ProcessPool:
         """An idle worker, else a new one, else one with little to do. Raises OSError."""
         if self._is_retired:
             return None
-        least = min((each for each in self._members if each.is_open), key=_by_expected, default=None)
+        is_free = self.busy() < self._pool.slots
+        fitting = (each for each in self._members if each.is_open and (each.calls or is_free))
+        least = min(fitting, key=_by_expected, default=None)
         if least is not None and not least.calls:
             return least
-        if len(self._members) < self._pool.slots and self._pausing is None:
+        if is_free and not self._starts.is_pausing:
             return self._start_member(call.owner)
         return least if call.task.may_prefetch else None
 
     def _keep_or_refuse(self, call: Call) -> None:
-        if self._pausing is not None and not self._members and not self._waiting:
+        if self._starts.is_pausing and not self._members and not self._waiting:
             self._waiting.append(call)
             return
         self._pace = BUDGET  # more was promised than is there
@@ -177,7 +186,8 @@ class ProcessPool:
 
     def close(self) -> None:
         self._is_retired = True
-        for timer in (self._looking, self._resting, self._pausing):
+        self._starts.close()
+        for timer in (self._looking, self._resting, self._watching):
             if timer is not None:
                 timer.cancel()
         members, self._members = self._members, []
@@ -194,18 +204,55 @@ class ProcessPool:
         def start(member: Member) -> WorkerProcess:
             return WorkerProcess(
                 self._loop,
-                python=self._pool.python,
+                pool=self._pool,
                 env=env,
                 pythonpath=self._pythonpath,
                 on_ready=member.take_lines,
                 on_death=member.take_death,
             )
 
-        member = Member(self, self._loop, self._sink, self._output_root, start)
+        member = Member(self, self._loop, self._sink, self._output_root, start, most=self._pool.max_calls)
+        self._owner = owner
         self._members.append(member)
         if self._resting is None:
             self._resting = self._loop.after(IDLE, self._rest)
+        if self._watching is None and is_watched(self._pool):
+            self._watching = self._loop.after(look_every(self._pool), self._watch)
         return member
+
+    # ---- recycling -------------------------------------------------------------------------------
+
+    def _prepare_successor(self, old: Member) -> Member | None:
+        """Start a worker before this one has ended, so that no call waits for the start."""
+        if self._has_spare(old) or self._is_retired or self._starts.is_pausing:
+            return None
+        try:
+            return self._start_member(self._owner)
+        except OSError:  # the next call that needs it is told why
+            return None
+
+    def _has_spare(self, old: Member) -> bool:
+        return any(each.is_open and not each.calls for each in self._members if each is not old)
+
+    def _watch(self) -> None:
+        """Look for workers that are too old, or too large; each serves until its successor is ready."""
+        self._watching = self._loop.after(look_every(self._pool), self._watch) if self._members else None
+        now = self._loop.monotonic()
+        replaced = set(self._successors.values())
+        for member in list(self._members):
+            if member.is_leaving or member in replaced or member.left <= 0:
+                continue
+            if is_worn(self._pool, age=now - member.born, pid=member.pid):
+                self._replace(member)
+
+    def _replace(self, member: Member) -> None:
+        is_idle = not member.calls and member.served == member.served_before
+        if is_idle or self._has_spare(member):
+            member.leave()  # nobody needs another in its place
+            return
+        successor = self._prepare_successor(member)
+        if successor is not None:
+            self._successors[successor] = member
 
     def _rest(self) -> None:
         """Let workers go that have served nothing since the last time."""
@@ -230,19 +277,18 @@ class ProcessPool:
     def learned(self, took: Micros, calls: int) -> None:
         self._pace += (took // calls - self._pace) * min(calls, 8) // 8
 
-    def ready(self) -> None:
-        self._failed_starts = 0
+    def ready(self, member: Member) -> None:
+        self._starts.succeeded()
+        old = self._successors.pop(member, None)
+        if old is not None:
+            old.leave()
 
     def gone(self, member: Member) -> None:
         self._members.remove(member)
+        self._successors.pop(member, None)
 
     def could_not_start(self, calls: list[Call], reason: str, *, was_killed: bool) -> None:
-        self._failed_starts += 1
-        first, longest = (FIRST_REST, LONGEST_REST) if was_killed else (FIRST_PAUSE, LONGEST_PAUSE)
-        if self._pausing is not None:
-            self._pausing.cancel()
-        pause = min(longest, first << min(self._failed_starts - 1, 10))
-        self._pausing = self._loop.after(pause, self._try_again)
+        self._starts.failed(was_killed=was_killed)
         for call in calls:
             if was_killed:
                 self._report(call, Ending.RECALLED)  # from outside: it says nothing about the call
@@ -250,6 +296,5 @@ class ProcessPool:
                 self._report(call, Ending.COULD_NOT_START, reason)
 
     def _try_again(self) -> None:
-        self._pausing = None
         waiting, self._waiting = self._waiting, []
         self.start(waiting)

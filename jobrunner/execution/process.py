@@ -14,12 +14,22 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..durations import Micros
+from ..plan import Pool, PoolKind
 from . import Loop, wire
 from .family import Mark, relatives, send
 
 MOST_AT_ONCE: Final = 64 * 1024  # bytes of one read: larger ones are mapped and unmapped each time
 _PACKAGE_ROOT: Final = str(Path(__file__).resolve().parents[2])
-_MODULE: Final = "jobrunner.execution.worker"
+_PATCHED: Final = """\
+import sys
+try:
+    from gevent import monkey
+except ImportError:
+    sys.exit(f"kind greenlet needs gevent: {sys.executable} -m pip install 'jobrunner[gevent]'")
+monkey.patch_all()
+from jobrunner.execution.workshop import main
+main()
+"""
 _INSTALLED: Final = ("site-packages", "dist-packages")
 
 
@@ -37,9 +47,10 @@ class WorkerProcess:
         self,
         loop: Loop,
         *,
-        python: str | None,
+        pool: Pool,
         env: Mapping[str, str],
         pythonpath: tuple[str, ...],
+        cwd: str = "/",
         on_ready: Callable[[], None],
         on_death: Callable[[], None],
     ) -> None:
@@ -52,16 +63,16 @@ class WorkerProcess:
         self._link.setblocking(False)
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(2)]
         self.outputs = tuple(reader for reader, _ in pipes)  # stdout, stderr
-        added = added_path(python)
+        added = added_path(pool.python)
         try:
             self._child = subprocess.Popen(
-                [python or sys.executable, "-P", "-m", _MODULE, str(theirs.fileno()), str(os.getpid())],
+                [*_program(pool), str(theirs.fileno()), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=pipes[0][1],
                 stderr=pipes[1][1],
                 pass_fds=(theirs.fileno(),),
                 env=with_path(env, added),
-                cwd="/",
+                cwd=cwd,
                 start_new_session=True,
             )
         except OSError:
@@ -79,7 +90,7 @@ class WorkerProcess:
             os.set_blocking(reader, False)
         loop.watch(self._link.fileno(), read=on_ready)
         loop.watch(self._pidfd, read=on_death)
-        self.send(wire.welcome_line(os.getpid(), pythonpath, added))
+        self.send(wire.welcome_line(os.getpid(), pythonpath, added, pool))
 
     # ---- lines -----------------------------------------------------------------------------------
 
@@ -188,6 +199,16 @@ class WorkerProcess:
         self._link.close()
         for fd in (self._pidfd, *self.outputs):
             os.close(fd)
+
+
+def _program(pool: Pool) -> list[str]:
+    """What executes the calls of this pool."""
+    python = [pool.python or sys.executable, "-P"]
+    if pool.kind is PoolKind.PROCESS:
+        return [*python, "-m", "jobrunner.execution.worker"]
+    if pool.kind is PoolKind.GREENLET:  # patched before anything else is imported
+        return [*python, "-c", _PATCHED]
+    return [*python, "-m", "jobrunner.execution.workshop"]
 
 
 def _signal_name(number: int) -> str:

@@ -19,6 +19,12 @@ decoded nor encoded again: JSON text holds no raw newline but as white space, wh
 next call, so that what lies in its pipes belongs to this call alone.
 
 A worker starts its calls in the order in which they came; the first unanswered one is the one executing.
+
+A worker that executes several calls at once (`workshop.py`) reports the start of each, sends what calls write
+as lines, and says where a call was when its end was asked of it; it knows no `F`, `A`, `k`, `e`, `x`:
+
+                                                             O  call stream base64   written by the call
+                                                             P  call "..."           its end was asked of it
 """
 
 from __future__ import annotations
@@ -28,11 +34,11 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from ..durations import Micros
-from ..plan import Task
+from ..plan import Pool, Task
 from . import Call
 from .environment import cause_variables
 
-VERSION: Final = "1"
+VERSION: Final = "2"
 
 
 def inert(text: str) -> str:
@@ -125,12 +131,16 @@ def order_of(text: str) -> Order:
     )
 
 
-def welcome_line(supervisor: int, pythonpath: tuple[str, ...], added: str | None) -> bytes:
+def welcome_line(supervisor: int, pythonpath: tuple[str, ...], added: str | None, pool: Pool) -> bytes:
     """The first line to a worker. `added` is what PYTHONPATH was given for its start alone."""
     plain: Mapping[str, object] = {
         "version": VERSION,
         "supervisor": supervisor,
         "pythonpath": list(pythonpath),
         "added": added,
+        "kind": pool.kind.value,
+        "slots": pool.slots,
+        "on_startup": pool.on_startup,
+        "on_shutdown": pool.on_shutdown,
     }
     return line("W", packed(plain))

@@ -7,7 +7,6 @@ in the order which the comments give; there is no lock but the one around sendin
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import os
 import queue
@@ -15,10 +14,9 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Final, NoReturn
+from typing import Final
 
 from .. import context, hooks
 from ..clock import SystemClock
@@ -29,27 +27,11 @@ from ..errors import PayloadError
 from ..model import Ending
 from . import calling, wire
 from .calling import Caller, Outcome
-from .environment import OWNER
+from .start import LARGEST_READ, Definition, begin, definition_of, encoded, end_group, limit_leaving
 from .surroundings import Surroundings, own_variables
 from .wire import Order
 
 LONG_CALL: Final[Micros] = 2_000  # after a longer one the next start is reported by itself
-LEAVING: Final = 5.0  # seconds for what callables have registered for the end of the process
-_LARGEST_READ: Final = 64 * 1024
-_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
-
-
-@dataclass(slots=True)
-class Definition:
-    """A task, as this worker knows it."""
-
-    name: str
-    call: str
-    env: dict[bytes, bytes]  # declared and fixed
-    fixed: dict[bytes, bytes]  # what no declaration overrides
-    cwd: str
-    store_result: bool
-    function: Callable[..., object] | None = None
 
 
 @dataclass(slots=True)
@@ -140,7 +122,7 @@ class Worker:
         if not order.extra:
             return definition.env, own
         more = json.loads(order.extra)["env"]
-        return {**definition.env, **_encoded(more), **definition.fixed}, own
+        return {**definition.env, **encoded(more), **definition.fixed}, own
 
     def _find(self, order: Order, definition: Definition) -> Outcome | None:
         self._send(wire.line("L", order.number))
@@ -231,7 +213,7 @@ class Worker:
         A service manager sends TERM to every process of the service; the supervisor alone decides then.
         """
         if os.getppid() != self._supervisor:
-            _end_group()
+            end_group()
         if self._is_armed and self._current in self._ends:
             self._is_armed = False
             raise _forced(self._ends[self._current])
@@ -247,12 +229,12 @@ class Worker:
                 self._take(line.decode())
             read = self._receive()
             if not read:
-                _end_group()  # the supervisor is gone: nothing that runs here has an owner any more
+                end_group()  # the supervisor is gone: nothing that runs here has an owner any more
             rest += read
 
     def _receive(self) -> bytes:
         try:
-            return self._link.recv(_LARGEST_READ)
+            return self._link.recv(LARGEST_READ)
         except OSError:
             return b""
 
@@ -268,7 +250,7 @@ class Worker:
     def _take_rare(self, kind: str, line: str) -> None:
         fields = line.split("\t", 2)
         if kind == "D":
-            self._definitions[int(fields[1])] = _definition(json.loads(fields[2]))
+            self._definitions[int(fields[1])] = definition_of(json.loads(fields[2]))
         elif kind == "P":
             self._watch(int(fields[1]))
         elif kind == "T":
@@ -326,26 +308,7 @@ class Worker:
             with self._sending:
                 self._link.sendall(line)
         except OSError:
-            _end_group()
-
-
-def _definition(plain: dict[str, object]) -> Definition:
-    declared = plain["env"]
-    assert isinstance(declared, dict)
-    name = str(plain["name"])
-    fixed = _encoded({"JOBRUNNER_TASK": name, OWNER: plain["owner"]})
-    return Definition(
-        name=name,
-        call=str(plain["call"]),
-        env={**_encoded(declared), **fixed},
-        fixed=fixed,
-        cwd=str(plain["cwd"]),
-        store_result=bool(plain["store_result"]),
-    )
-
-
-def _encoded(variables: dict[str, object]) -> dict[bytes, bytes]:
-    return {os.fsencode(name): os.fsencode(str(value)) for name, value in variables.items()}
+            end_group()
 
 
 def _by_force(error: BaseException) -> Outcome:
@@ -357,73 +320,15 @@ def _forced(why: str) -> TaskTimeout | TaskCancelled:
     return TaskTimeout() if why == Ending.TIMEOUT else TaskCancelled(why)
 
 
-def _end_group() -> NoReturn:
-    """KILL for this process and the children of its calls."""
-    if os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)
-    os._exit(1)
-
-
-# ---- the process -------------------------------------------------------------------------------------------
-
-
 def main() -> None:
     """`python -m jobrunner.execution.worker FD SUPERVISOR_PID`: started by a pool, never by hand."""
-    link = socket.socket(fileno=int(sys.argv[1]))
-    link.set_inheritable(False)
-    supervisor = int(sys.argv[2])
-    _die_with(supervisor)
-    for number in (signal.SIGCHLD, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)  # what the supervisor ignores is inherited over exec
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    faulthandler.enable(2)  # a segfault shows where it was, in the output of the call
-    unread = _welcome(link)
-    Worker(link, supervisor, unread).serve()
-    _limit_leaving()
-
-
-def _die_with(supervisor: int) -> None:
-    """A back-up of the reader thread: TERM at the supervisor's death, which the handler understands."""
-    import ctypes
-
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != supervisor:
-        os._exit(1)
-
-
-def _welcome(link: socket.socket) -> bytes:
-    """Take the first line; gives what was read beyond it."""
-    read = b""
-    while b"\n" not in read:
-        more = link.recv(_LARGEST_READ)
-        if not more:
-            os._exit(1)
-        read += more
-    first, _, unread = read.partition(b"\n")
-    welcome = json.loads(first[2:])
-    if welcome["version"] != wire.VERSION:
-        sys.exit(f"this interpreter has another version of jobrunner than the supervisor: {sys.executable}")
-    sys.path[:0] = welcome["pythonpath"]
-    if welcome["added"] is not None:
-        forget_path(welcome["added"])
-    return unread
-
-
-def forget_path(added: str) -> None:
-    """PYTHONPATH as it was before the pool put this package in front of it: children do not need that."""
-    before = os.environ.get("PYTHONPATH", "").removeprefix(added).removeprefix(os.pathsep)
-    if before:
-        os.environ["PYTHONPATH"] = before
-    else:
-        os.environ.pop("PYTHONPATH", None)
-
-
-def _limit_leaving() -> None:
-    """Threads and exit handlers that callables left behind get a while, not for ever."""
-    last = threading.Timer(LEAVING, os._exit, (0,))
-    last.daemon = True
-    last.start()
+    link, supervisor = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    welcome = begin(link.fileno(), supervisor)
+    caller = Caller()
+    calling.call_hook(welcome.settings["on_startup"], lambda hook: caller.call(hook, [], {}))
+    Worker(link, supervisor, welcome.unread).serve()
+    limit_leaving()
+    calling.call_hook(welcome.settings["on_shutdown"], lambda hook: caller.call(hook, [], {}))
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ MISTAKES: Final[dict[str, str]] = {
     "unknown-key": "tasks:\n  a:\n    comand: date\n    shedule: daily\n",
     "unknown-key-at-the-top": "task:\n  a: {command: date}\n",
     "not-supported-yet": (
-        "pipelines: {}\npools:\n  io: {kind: greenlet}\ntasks:\n  a:\n    command: date\n    overlap: queue\n"
+        "pipelines: {}\ntasks:\n  a:\n    command: date\n    overlap: queue\n"
         "    catch_up: all\n    notify: {mail: ops@example.com}\n"
     ),
     "neither-command-nor-call": "tasks:\n  a:\n    schedule: daily\n",
@@ -96,6 +96,17 @@ MISTAKES: Final[dict[str, str]] = {
     "unknown-task": "tasks:\n  a:\n    command: date\n    on_failure: [page-op]\n  page-ops: {command: ls}\n",
     "unknown-pool": "pools:\n  reports: {slots: 2}\ntasks:\n  a:\n    call: shop:resize\n    pool: report\n",
     "pool-kind": "tasks:\n  a: {call: shop:resize, pool: commands}\n  b: {command: date, pool: default}\n",
+    "pool-cannot-keep": (
+        "pools: {io: {kind: thread}}\ndefaults: {env: {A: 1}}\n"
+        "tasks:\n  a: {call: shop:resize, pool: io, cwd: /tmp, env: {B: 2}}\n"
+    ),
+    "worker-keys-of-commands": (
+        "pools: {shells: {kind: command, max_calls: 5, on_startup: 'a:b'}, io: {max_calls: 0}}\ntasks: {}\n"
+    ),
+    "soft-timeout": (
+        "pools: {io: {kind: thread}, web: {kind: async}}\ndefaults: {timeout: 30s}\n"
+        "tasks:\n  a: {call: shop:resize, pool: io}\n  b: {call: shop:resize, pool: web}\n"
+    ),
     "unknown-lock": "locks: {database: {slots: 1}}\ntasks:\n  a:\n    command: date\n    lock: databse\n",
     "unknown-backend": "backend: redis://localhost/0\ntasks: {}\n",
     "backend-path": "backend: /var/lib/jobs.db\ntasks: {}\n",

@@ -22,6 +22,7 @@ DOUBTS = {
     "uneven-step",
     "unused-lock",
     "same-schedule-twice",
+    "soft-timeout",
 }
 
 

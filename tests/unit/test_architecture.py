@@ -30,7 +30,14 @@ SOLE_IMPORTERS = {
     "watchfiles": "reloader",
     "yaml": "config",
 }
-STARTERS_OF_THREADS = ("service", "execution.worker", "testing")
+STARTERS_OF_THREADS = (
+    "service",
+    "execution.start",
+    "execution.worker",
+    "execution.threads",
+    "execution.coroutines",
+    "testing",
+)
 CLOCK_READERS = {"now", "utcnow", "today", "fromtimestamp"}  # of datetime and date, without an argument
 
 Module = tuple[str, ast.Module]

@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from jobrunner.clock import SystemClock
 from jobrunner.codec import encode_arguments
 from jobrunner.durations import SECOND, Micros
 from jobrunner.execution import Call
 from jobrunner.execution.pool import ProcessPool
+from jobrunner.execution.shared import SharedPool
 from jobrunner.loop import EventLoop
 from jobrunner.model import Ended, Ending
 from jobrunner.output import Stream, read_output
-from jobrunner.plan import Pool, Task
+from jobrunner.plan import Pool, PoolKind, Task
 
 ZOO = str(Path(__file__).parent)
 PATIENCE: Micros = 60 * SECOND  # machines are slow and busy; nothing here is a measurement
@@ -34,12 +36,15 @@ class Stand:
         pythonpath: tuple[str, ...] = (ZOO,),
         python: str | None = None,
         env: Mapping[str, str] | None = None,
+        kind: PoolKind = PoolKind.PROCESS,
+        **options: Any,
     ) -> None:
         self.folder = folder
         self.loop = EventLoop(SystemClock())
-        pool = Pool(name="default", slots=slots, python=python, env=env or {})
+        pool = Pool(name="default", kind=kind, slots=slots, python=python, env=env or {}, **options)
         self.root = str(folder / "output")
-        self.pool = ProcessPool(pool, self.loop, self, output_root=self.root, pythonpath=pythonpath)
+        made = ProcessPool if kind is PoolKind.PROCESS else SharedPool
+        self.pool = made(pool, self.loop, self, output_root=self.root, pythonpath=pythonpath)
         self.begun: list[Call] = []
         self.over: dict[int, Ended] = {}
         self._seq = itertools.count(1)
@@ -107,7 +112,7 @@ class Stand:
         """Turn the loop until it is so."""
         end = self.loop.monotonic() + PATIENCE
         while not done():
-            assert self.loop.monotonic() < end, f"waited too long {what}: {self.over}"
+            assert self.loop.monotonic() < end, f"waited too long {what}: {str(self.over)[-2000:]}"
             self.loop.turn(SECOND // 50)
 
     def run(self, *calls: Call) -> list[Ended]:

@@ -442,3 +442,104 @@ def block_until(path: str) -> None:
     Path(path).write_text(str(os.getpid()))
     while Path(path).exists():
         time.sleep(0.01)
+
+
+# ---- side by side --------------------------------------------------------------------------------
+
+
+def times(seconds: float) -> tuple[int, int]:
+    """When it began and ended, in microseconds."""
+    begun = time.monotonic_ns() // 1000
+    time.sleep(seconds)
+    return begun, time.monotonic_ns() // 1000
+
+
+async def times_async(seconds: float) -> tuple[int, int]:
+    begun = time.monotonic_ns() // 1000
+    await asyncio.sleep(seconds)
+    return begun, time.monotonic_ns() // 1000
+
+
+def own_run(seconds: float) -> list[str]:
+    """The run that is current here, before and after the others had their turn."""
+    before = current_run().id
+    time.sleep(seconds)
+    return [before, current_run().id]
+
+
+async def own_run_async(seconds: float) -> list[str]:
+    before = current_run().id
+    await asyncio.sleep(seconds)
+    return [before, current_run().id]
+
+
+def speak_slowly(word: str) -> None:
+    """Half a line, then the rest: others write meanwhile."""
+    print(word, end=" ")
+    time.sleep(0.05)
+    print(word)
+    sys.stderr.buffer.write(word.encode())
+
+
+def wait_until_cancelled() -> str:
+    """A loop that asks whether it is to end."""
+    while True:
+        time.sleep(0.01)
+        current_run().check()
+
+
+def ignore_the_end(path: str) -> None:
+    """It swallows everything that is to end it, and yields all the while."""
+    while True:
+        try:
+            time.sleep(0.01)
+            with open(path, "a") as file:
+                file.write(".")
+        except BaseException:
+            pass
+
+
+async def ignore_the_end_async(path: str) -> None:
+    while True:
+        try:
+            await asyncio.sleep(0.01)
+            with open(path, "a") as file:
+                file.write(".")
+        except BaseException:
+            pass
+
+
+async def spin_async() -> NoReturn:
+    while True:
+        pass
+
+
+# ---- of the whole worker -------------------------------------------------------------------------
+
+HOARD: list[bytes] = []
+STARTED: list[str] = []
+
+
+def hoard(megabytes: int) -> int:
+    """Memory that is never given back; gives the process that holds it."""
+    HOARD.append(b"\1" * (megabytes * 2**20))
+    return os.getpid()
+
+
+def start_up() -> None:
+    os.environ["ZOO_STARTED"] = "yes"
+    STARTED.append(threading.current_thread().name)
+
+
+async def start_up_async() -> None:
+    await asyncio.sleep(0)
+    STARTED.append(type(asyncio.get_running_loop()).__name__)
+
+
+def started() -> list[object]:
+    return [len(STARTED), os.environ.get("ZOO_STARTED")]
+
+
+def shut_down() -> None:
+    with open(os.environ["SHUT_DOWN"], "a") as file:
+        file.write(f"{os.getpid()}\n")
