@@ -255,7 +255,8 @@ class SharedPool:
     def ready(self, host: Host) -> None:
         self._starts.succeeded()
         for older in self._hosts[: self._hosts.index(host)]:
-            older.wear_out()
+            if older.left > 0:  # else it ends by itself, after the last call that it was given
+                older.wear_out()
 
     def worn(self, host: Host) -> None:
         if host.calls and self._open() is None:
