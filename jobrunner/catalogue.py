@@ -29,7 +29,8 @@ class Entry:
     expires: Micros | None = None
     args: tuple[object, ...] = ()
     kwargs: Mapping[str, object] = field(default_factory=dict)
-    parameters: tuple[str, ...] | None = None
+    parameters: tuple[str, ...] | None = None  # names of a callable's arguments; None: not known, or any
+    required: tuple[str, ...] = ()  # those of them that have no default
     policy: str | None = None  # JSON of model.Policy, None when all defaults
     max_attempts: int = 1
     schedule: str = ""  # texts, joined by ", "
@@ -85,6 +86,7 @@ def entry_of(task: Task) -> Entry:
         args=task.args,
         kwargs=task.kwargs,
         parameters=task.parameters,
+        required=task.required,
         policy=policy_text(task),
         max_attempts=1 + task.retries.max,
         schedule=", ".join(rule.text for rule in task.schedules),

@@ -106,6 +106,10 @@ def _check_names(
             )
         if name in parameters[: len(args)]:
             raise WrongArguments(f"argument {name!r} of {entry.name} is given twice", help=takes)
+    missing = [name for name in entry.required if name not in kwargs and name not in parameters[: len(args)]]
+    if missing:
+        listed = ", ".join(repr(name) for name in missing)
+        raise WrongArguments(f"{entry.name} needs {listed}", help=takes)
 
 
 def _check_strings(entry: Entry, args: Sequence[object], kwargs: Mapping[str, object]) -> None:

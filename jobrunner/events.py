@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .difference import Difference
 from .durations import Micros
 from .model import Claim, Ended, NewRun, Settle
 
@@ -144,6 +145,55 @@ class NotNotified:
 
 
 @dataclass(frozen=True, slots=True)
+class Reloading:
+    """Somebody wants a reload: `Reloaded` or `ReloadRefused` follows."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What the file says now is in force."""
+
+    file: str
+    by: str
+    news: Difference
+    timezone: str
+    fresh: bool  # workers start anew
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadRefused:
+    """What the file says now cannot be in force: the last good configuration is."""
+
+    file: str
+    problems: str  # as `check` shows them
+    again: bool = False  # the same was told by the reload before
+
+
+@dataclass(frozen=True, slots=True)
+class TaskBlocked:
+    """A task cannot run: its callable cannot be imported."""
+
+    task: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFree:
+    """The callable of a task that was blocked can be imported now."""
+
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunsRemoved:
+    """Ticks and retries went with the tasks that were removed."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping:
     """A signal asked for the end."""
 
@@ -183,6 +233,12 @@ Event = (
     | Late
     | Notified
     | NotNotified
+    | Reloading
+    | Reloaded
+    | ReloadRefused
+    | TaskBlocked
+    | TaskFree
+    | RunsRemoved
     | Stopping
     | Hurrying
     | Stopped

@@ -26,8 +26,12 @@ from .events import (
     NotNotified,
     Ready,
     Recovered,
+    Reloaded,
+    Reloading,
+    ReloadRefused,
     RunBegan,
     RunRefused,
+    RunsRemoved,
     Shortage,
     ShortageOver,
     StandingBy,
@@ -35,6 +39,8 @@ from .events import (
     Stopping,
     StorageBack,
     StorageTrouble,
+    TaskBlocked,
+    TaskFree,
     TickRefused,
 )
 from .ids import short_id
@@ -62,6 +68,7 @@ class Line:
 
 FORMATS = ("auto", "text", "json", "journal")
 LEVELS = {level.name.lower(): level for level in Level}
+_MOST_NAMES = 20  # of tasks in one line
 _SYMBOLS = {
     State.SUCCEEDED: "✓",
     State.FAILED: "✗",
@@ -92,6 +99,8 @@ class Log:
         self._is_gone = False  # the reader: nobody is left to be told
 
     def emit(self, event: Event) -> None:
+        if type(event) is Reloaded:
+            self._zone = ZoneInfo(event.timezone)
         if self._is_gone or self._level < _calm(event):
             return  # the hot path: no words for a line that nobody reads
         line = words(event)
@@ -280,6 +289,52 @@ def _(event: NotNotified) -> Line:
         "given_up": event.retry_in is None,
     }
     return Line(Level.ERROR, "not-notified", f"{text} · run {_short(event.run_id)}", fields)
+
+
+@words.register
+def _(event: Reloading) -> Line:
+    return Line(Level.DEBUG, "reloading", f"↻ reading the file again: {event.by}", {"by": event.by})
+
+
+@words.register
+def _(event: Reloaded) -> Line:
+    news = event.news
+    parts = [f"+ {name}" for name in news.added]
+    parts += [f"~ {name}" for name in (*news.changed, *news.settings)]
+    parts += [f"- {name}" for name in news.removed]
+    told = ", ".join(parts[:_MOST_NAMES]) + (
+        f" and {len(parts) - _MOST_NAMES} more" * (len(parts) > _MOST_NAMES)
+    )
+    text = f"↻ reloaded {PurePath(event.file).name} ({event.by}): {told or 'nothing has changed'}"
+    if event.fresh:
+        text += "; fresh workers"
+    fields = {"by": event.by, "added": news.added, "changed": news.changed, "removed": news.removed}
+    return Line(Level.INFO, "reloaded", text, {**fields, "settings": news.settings, "fresh": event.fresh})
+
+
+@words.register
+def _(event: ReloadRefused) -> Line:
+    first = next((line for line in event.problems.splitlines() if line.strip()), "")
+    text = f"✗ not reloaded, the configuration before it stays in force: {_shown(first, 1000)}"
+    level = Level.DEBUG if event.again else Level.ERROR
+    return Line(level, "reload-refused", text, {"file": event.file, "problems": event.problems})
+
+
+@words.register
+def _(event: TaskBlocked) -> Line:
+    text = f"✗ {event.task} is blocked: {_shown(event.why, 1000)}"
+    return Line(Level.ERROR, "task-blocked", text, {"task": event.task, "why": event.why})
+
+
+@words.register
+def _(event: TaskFree) -> Line:
+    return Line(Level.WARNING, "task-free", f"✓ {event.task} is not blocked any more", {"task": event.task})
+
+
+@words.register
+def _(event: RunsRemoved) -> Line:
+    text = f"- {event.count} ticks and retries of removed tasks were cancelled"
+    return Line(Level.WARNING, "runs-removed", text, {"count": event.count})
 
 
 @words.register

@@ -170,7 +170,8 @@ class Task:
     description: str = ""
     store_result: bool = True
     result: str = "text"  # text | json: what a command's stdout is
-    parameters: tuple[str, ...] | None = None  # argument names of the callable; None: not known
+    parameters: tuple[str, ...] | None = None  # argument names of the callable; None: not known, or any
+    required: tuple[str, ...] = ()  # those of them that have no default
     blocked: str | None = None  # why it cannot run here
     line: int = 0  # where it is declared
 
@@ -237,4 +238,5 @@ class Plan:
     mail: Mail = Mail()
     shutdown_timeout: Micros = 30 * SECOND
     tasks: Mapping[str, Task] = field(default_factory=dict)
-    watched: tuple[str, ...] = ()  # files whose change is a change of this plan
+    watched: tuple[str, ...] = ()  # files and patterns whose change is a change of this plan
+    fingerprint: str = ""  # of what those files held when they were read

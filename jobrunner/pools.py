@@ -1,15 +1,27 @@
-"""The executors of a supervisor, one for each pool of the plan in force."""
+"""The executors of a supervisor: one for each pool of the plan in force, and old ones that finish."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
-from .execution import Executor, Loop, Sink
+from .durations import SECOND, Micros
+from .execution import Executor, Loop, Sink, Timer
 from .execution.commands import CommandExecutor
 from .execution.journal import Journal
 from .execution.pool import ProcessPool
 from .execution.shared import SharedPool
 from .plan import Plan, Pool, PoolKind
+
+LOOK: Micros = SECOND  # between two looks whether an old executor has nothing left
+
+
+class _Made(NamedTuple):
+    """An executor, and what it was made of."""
+
+    pool: Pool
+    pythonpath: tuple[str, ...]
+    executor: Executor
 
 
 class Pools:
@@ -20,12 +32,29 @@ class Pools:
         self._sink = sink
         self._output_root = output_root
         self._journal = journal
-        self._executors: dict[str, Executor] = {}
+        self._made: dict[str, _Made] = {}
+        self._draining: list[tuple[str, Executor]] = []
+        self._looking: Timer | None = None
 
-    def adopt(self, plan: Plan) -> Mapping[str, Executor]:
-        """The executors for this plan, by pool."""
-        self._executors = {name: self._executor(pool, plan) for name, pool in plan.pools.items()}
-        return self._executors
+    def adopt(self, plan: Plan, *, fresh: bool = False) -> Mapping[str, Executor]:
+        """The executors for this plan, by pool; those of pools that have changed drain (semantics 26).
+
+        `fresh` replaces every worker, for new Python code (semantics 27).
+        """
+        before = self._made
+        self._made = {name: self._kept_or_made(name, pool, plan, fresh) for name, pool in plan.pools.items()}
+        for name, old in before.items():
+            if name not in self._made or self._made[name] is not old:
+                self._drain(name, old.executor)
+        return {name: made.executor for name, made in self._made.items()}
+
+    def _kept_or_made(self, name: str, pool: Pool, plan: Plan, fresh: bool) -> _Made:
+        old = self._made.get(name)
+        is_command = pool.kind is PoolKind.COMMAND
+        is_new_code = not is_command and (fresh or old is None or old.pythonpath != plan.pythonpath)
+        if old is not None and old.pool == pool and not is_new_code:
+            return old
+        return _Made(pool, plan.pythonpath, self._executor(pool, plan))
 
     def _executor(self, pool: Pool, plan: Plan) -> Executor:
         if pool.kind is PoolKind.COMMAND:
@@ -33,20 +62,46 @@ class Pools:
         made = ProcessPool if pool.kind is PoolKind.PROCESS else SharedPool
         return made(pool, self._loop, self._sink, output_root=self._output_root, pythonpath=plan.pythonpath)
 
+    # --- old ones -----------------------------------------------------------------------------------
+
+    def _drain(self, name: str, executor: Executor) -> None:
+        executor.retire()
+        self._draining.append((name, executor))
+        if self._looking is None:
+            self._looking = self._loop.after(LOOK, self._look)
+
+    def _look(self) -> None:
+        over = [each for _, each in self._draining if not each.busy() and not each.workers()]
+        for executor in over:
+            executor.close()
+        self._draining = [(name, each) for name, each in self._draining if each not in over]
+        self._looking = self._loop.after(LOOK, self._look) if self._draining else None
+
+    # --- all ----------------------------------------------------------------------------------------
+
+    def _all(self) -> Iterator[tuple[str, Executor]]:
+        yield from ((name, made.executor) for name, made in self._made.items())
+        yield from self._draining
+
     def workers(self) -> int:
         """How many worker processes are alive."""
-        return sum(each.workers() for each in self._executors.values())
+        return sum(each.workers() for _, each in self._all())
 
     def busy(self) -> dict[str, int]:
-        """How many attempts execute in each pool."""
-        return {name: each.busy() for name, each in self._executors.items()}
+        """How many attempts execute in each pool, old executors included."""
+        counts: dict[str, int] = {}
+        for name, each in self._all():
+            counts[name] = counts.get(name, 0) + each.busy()
+        return counts
 
     def recall(self) -> None:
         """Every call that has not begun comes back."""
-        for each in self._executors.values():
+        for _, each in self._all():
             each.recall()
 
     def close(self) -> None:
         """End every process of every pool now."""
-        for each in self._executors.values():
+        if self._looking is not None:
+            self._looking.cancel()
+        for _, each in self._all():
             each.close()

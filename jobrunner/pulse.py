@@ -20,6 +20,9 @@ from .events import (
     Event,
     Hurrying,
     Ready,
+    Reloaded,
+    Reloading,
+    ReloadRefused,
     Shortage,
     ShortageOver,
     StandingBy,
@@ -72,6 +75,8 @@ class Pulse:
             case Ready():
                 self._is_ready, self._trouble = True, ""
                 self._tell(READY=1)
+            case Reloading() | Reloaded() | ReloadRefused():
+                self._reload(is_over=type(event) is not Reloading)
             case Stopping(patience=patience):
                 self._until = self._loop.monotonic() + patience
                 self._tell(STOPPING=1, EXTEND_TIMEOUT_USEC=PATIENCE)
@@ -84,13 +89,12 @@ class Pulse:
                 self._trouble = _trouble(event)
                 self._tell()
 
-    def reloading(self) -> None:
-        """A reload has begun; `reloaded` must follow, whatever became of it."""
-        self._tell(RELOADING=1, MONOTONIC_USEC=self._loop.monotonic())
-
-    def reloaded(self) -> None:
-        """The reload is over; STATUS says so when the file was refused."""
-        self._tell(READY=1)
+    def _reload(self, *, is_over: bool) -> None:
+        """A reload has begun, or is over; STATUS says so when the file was refused."""
+        if is_over:
+            self._tell(READY=1)
+        else:
+            self._tell(RELOADING=1, MONOTONIC_USEC=self._loop.monotonic())
 
     def close(self) -> None:
         """Give the descriptor back."""

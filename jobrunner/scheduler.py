@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -83,6 +83,7 @@ class Scheduler:
         self._timer: LoopTimer | None = None
         self._writing = False
         self._stopped = False
+        self._held = False
         self._missed_because = Reason.MISSED_DOWN
         self._pause: Micros = 0  # the last one after a storage fault; 0: all is well
         self._trouble_since: Micros | None = None
@@ -90,10 +91,28 @@ class Scheduler:
     # --- the plan -----------------------------------------------------------------------------------
 
     def start(self, tables: Iterable[Timetable]) -> None:
-        """Follow these timetables from now on. What was missed before is decided in the first turn."""
+        """Follow these timetables from now on, and no others; ends a hold.
+
+        What was missed before is decided in the first turn.
+        """
+        self._held = False
         self._heap = [table for table in tables if table.next_at is not None]
         heapq.heapify(self._heap)
         self._loop.soon(self.turn)
+
+    def hold(self) -> None:
+        """Ask for no tick until `start` or `go_on`: other timetables are on their way."""
+        self._held = True
+        self._set_timer(None)
+
+    def go_on(self) -> None:
+        """Follow the timetables that there are."""
+        self._held = False
+        self._loop.soon(self.turn)
+
+    def reboots(self) -> set[str]:
+        """The keys of the `reboot` schedules that have not fired yet in this boot."""
+        return {table.rule.key for table in self._heap if table.schedule.kind == "reboot"}
 
     def stop(self) -> None:
         """No tick is accounted for any more: those to come are the next supervisor's."""
@@ -119,7 +138,7 @@ class Scheduler:
 
     def turn(self) -> None:
         """Write what is due, then sleep until the next tick."""
-        if self._stopped or self._writing:
+        if self._stopped or self._held or self._writing:
             return
         self._look_at_clock()  # what a step or a suspend has made late must not be called anything else
         now = self._loop.now()
@@ -239,7 +258,7 @@ class Scheduler:
         self._pause = min(LONGEST_PAUSE, self._pause * 2 or FIRST_PAUSE)
         self._emit(StorageTrouble(str(error), getattr(error, "help", ""), self._pause))
         self._put_back(writes)
-        if not self._stopped:
+        if not self._stopped and not self._held:
             self._set_timer(self._pause)
 
     def _recovered(self) -> None:
@@ -294,13 +313,19 @@ def _next_of(table: Timetable) -> Micros | None:
     return table.schedule.next_us(table.watermark)
 
 
-def timetables(plan: Plan, storage: Storage, boot_id: str, now: Micros) -> list[Timetable]:
+def timetables(
+    plan: Plan, storage: Storage, boot_id: str, now: Micros, *, reboots: Collection[str] | None = None
+) -> list[Timetable]:
     """The timetables of a plan, with their watermarks from the storage.
+
+    At a reload only those `reboots` are taken that were waiting already: it is no start (semantics 11).
 
     A schedule that was never seen before starts at `now` (semantics 11); `reboot` has a watermark of its
     own for each boot, which starts at 0: it fires at a supervisor's start unless this boot has its row.
     """
     tables = [_timetable(task, rule, boot_id) for task in plan.tasks.values() for rule in task.schedules]
+    if reboots is not None:
+        tables = [each for each in tables if each.schedule.kind != "reboot" or each.rule.key in reboots]
     for reboot, start in ((False, now), (True, 0)):
         chosen = [table for table in tables if (table.schedule.kind == "reboot") is reboot]
         marks = storage.watermarks({t.rule.key: t.schedule.next_us(now) for t in chosen}, start)

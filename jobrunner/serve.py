@@ -8,6 +8,7 @@ import signal
 
 from .clock import SystemClock
 from .config.child import compile_in_child
+from .config.source import FileSource
 from .errors import ConfigError
 from .logs import stderr_log
 from .stopping import Until
@@ -34,13 +35,19 @@ def serve(
     if compiled.plan is None:
         raise ConfigError(compiled.rendered)
     clock = SystemClock()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # What the supervisor gives back at its end: one more signal then must not spoil an orderly exit.
         signal.signal(number, signal.SIG_IGN)
     log = stderr_log(clock, form=log_format, level=log_level, zone=compiled.plan.timezone)
     _collect_seldom()
     Supervisor(
-        compiled.plan, emit=log.emit, clock=clock, until=until, schedule=schedule, notifier=notifier
+        compiled.plan,
+        emit=log.emit,
+        clock=clock,
+        until=until,
+        schedule=schedule,
+        notifier=notifier,
+        source=FileSource(path),
     ).run()
 
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from .catalogue import catalogue_of
+from .adoption import Adoption, cancel_removed, publish, removed_since
 from .clock import Clock, SystemClock
+from .control import ControlSocket
 from .dispatcher import Dispatcher
 from .durations import SECOND, Micros
 from .errors import OwnerLost, StorageError
-from .events import Emit, Ready, Stopped, StorageTrouble, both
+from .events import Emit, HousekeepingFailed, Ready, Stopped, StorageTrouble, both
 from .execution.journal import Journal
 from .execution.leftovers import become_subreaper
 from .herald import Herald
@@ -32,13 +35,15 @@ from .plan import Plan, Task
 from .pools import Pools
 from .pulse import Pulse, Sight
 from .recovery import Recovery
+from .reloader import Reloader, Source, Wish
 from .retention import sweep_output
-from .scheduler import Scheduler, boot_key, timetables
+from .scheduler import Scheduler, timetables
 from .service import Service, running
 from .stopping import Crew, Stop, Until
 from .storage import OwnerInfo, OwnerStatus, Pause, Storage
 from .systemd import Notifier
 from .vitals import Vitals, measure
+from .watch import FileWatch
 
 READ_PAUSE: Micros = SECOND  # before pauses that could not be read are read again
 TAIL_BYTES = 4096  # of a failed run's output, for its callbacks
@@ -56,8 +61,9 @@ class Supervisor:
         until: Until = Until.SIGNAL,
         schedule: bool = True,
         notifier: Notifier | None = None,
+        source: Source | None = None,
     ) -> None:
-        self._plan = plan
+        """`source` is where other plans come from while it runs; None: this one stays."""
         self._schedule = schedule
         self._clock = clock or SystemClock()
         self._loop = EventLoop(self._clock)
@@ -76,7 +82,14 @@ class Supervisor:
         self._emit = emit = both(emit, self._pulse.hear) if notifier.is_heard else emit
         self._started_at = self._clock.now()
         self._stop = Stop(loop=self._loop, emit=emit, plan=lambda: self._plan, until=until)
-        self._opening = Opening(loop=self._loop, emit=emit, is_over=lambda: self._stop.is_asked)
+        self._opening = Opening(loop=self._loop, emit=emit, is_over=self._is_stopping)
+        self._reloader = Reloader(
+            plan=plan,
+            source=source if until is Until.SIGNAL else None,
+            loop=self._loop,
+            emit=emit,
+            is_over=self._is_stopping,
+        )
         self._lost = False
         self._pauses: tuple[Pause, ...] = ()
         self._pools: Pools | None = None
@@ -85,6 +98,13 @@ class Supervisor:
     def _tail(self, run_id: str, attempt: int) -> str:
         root = output_root(self._plan.backend)
         return tail(root, run_id, attempt, TAIL_BYTES).decode(errors="replace")
+
+    @property
+    def _plan(self) -> Plan:
+        return self._reloader.plan
+
+    def _is_stopping(self) -> bool:
+        return self._stop.is_asked
 
     # --- life ---------------------------------------------------------------------------------------
 
@@ -97,10 +117,13 @@ class Supervisor:
         become_subreaper()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.on_signal(number, self._stop.on_signal)
+        self._loop.on_signal(signal.SIGHUP, self._reloader.hung_up)
         self._pulse.start()
         try:
             storage = self._opening.entered(self._plan.backend, self._owner_info, self._status)
             if storage is not None:
+                if self._opening.has_stood_by:
+                    self._reloader.read_again()
                 self._work(storage)
         finally:
             self._pulse.close()
@@ -129,8 +152,9 @@ class Supervisor:
                     self._opening.until_answered(lambda: self._publish(storage))
                     if not self._stop.is_asked:
                         recovery.go_on(service, self._dispatcher.wake)
-                        self._begin(storage)
-                        self._loop.run()
+                        with self._reloading(storage):
+                            self._begin(storage)
+                            self._loop.run()
                 finally:
                     left = self._dispatcher.unwritten  # before they are closed
                     pools.close()
@@ -203,15 +227,15 @@ class Supervisor:
         )
         crew = Crew(self._scheduler, self._dispatcher, self._janitor, self._herald, pools, service, storage)
         self._stop.serve(crew)
+        self._crew = crew
         return pools
 
     def _publish(self, storage: Storage) -> None:
-        catalogue = catalogue_of(self._plan)
-        boot = boot_id()
-        boots = tuple(boot_key(key, boot) for key in catalogue.schedules)
-        storage.publish(self._owner, catalogue, keep=(*catalogue.schedules, *boots))
-        self._pauses = tuple(storage.pauses(self._clock.now()))
-        self._tables = timetables(self._plan, storage, boot, self._clock.now()) if self._schedule else []
+        now = self._clock.now()
+        cancel_removed(storage, self._owner, removed_since(storage, self._plan), now)
+        publish(storage, self._owner, self._plan)
+        self._pauses = tuple(storage.pauses(now))
+        self._tables = timetables(self._plan, storage, boot_id(), now) if self._schedule else []
 
     def _begin(self, storage: Storage) -> None:
         fd = storage.wake_fd()
@@ -236,6 +260,38 @@ class Supervisor:
                 next_at=following[1] if following else None,
             )
         )
+
+    # --- reload -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _reloading(self, storage: Storage) -> Iterator[None]:
+        """While it works, its file is watched and `jobrunner reload` may ask."""
+        if not self._reloader.can_reload:
+            yield
+            return
+        watch = FileWatch(self._loop, on_change=self._reloader.changed, on_trouble=self._trouble)
+        control = self._listen(state_folder(storage.url))
+        adoption = Adoption(
+            crew=self._crew, owner=self._owner, loop=self._loop, emit=self._emit, schedule=self._schedule
+        )
+        try:
+            self._reloader.serve(adoption, watch, self._janitor.report)
+            yield
+        finally:
+            self._reloader.close()
+            watch.close()
+            if control is not None:
+                control.close()
+
+    def _listen(self, folder: str) -> ControlSocket | None:
+        try:
+            return ControlSocket(self._loop, folder, lambda request: self._reloader.ask(Wish.of(request)))
+        except OSError as error:  # SIGHUP and the watch still do
+            self._trouble(f"`jobrunner reload` cannot ask this supervisor: {error}")
+            return None
+
+    def _trouble(self, message: str) -> None:
+        self._emit(HousekeepingFailed(message))
 
     # --- while it runs ------------------------------------------------------------------------------
 
@@ -292,8 +348,8 @@ class Supervisor:
     def _status(self) -> OwnerStatus:
         return OwnerStatus(
             config_hash=self._plan.hash,
-            config_loaded_at=self._started_at,
-            config_error=None,
+            config_loaded_at=self._reloader.loaded_at,
+            config_error=self._reloader.error,
             draining=self._stop.is_asked,
             workers=self._pools.workers() if self._pools else 0,
             busy=self._pools.busy() if self._pools else {},

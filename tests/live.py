@@ -66,6 +66,20 @@ class LiveSupervisor:
         assert answer is not None, f"no event {event} with {wanted} in:\n{self.log()}"
         return answer
 
+    def wait_for_number(
+        self, count: int, event: str, *, timeout: float = PATIENCE, **wanted: object
+    ) -> Event:
+        """The event of this name with these fields that is the `count`-th one; waits until it is there."""
+
+        def found() -> list[Event]:
+            return [each for each in self.events if _fits(each, event, wanted)]
+
+        with self._news:
+            self._news.wait_for(lambda: len(found()) >= count or self._over, timeout)
+            answer = found()
+        assert len(answer) >= count, f"{len(answer)} events {event} with {wanted}, not {count}:\n{self.log()}"
+        return answer[count - 1]
+
     def wait_for_next(self, event: str, seen: Collection[str], *, timeout: float = PATIENCE) -> Event:
         """The first event of this name that is about a run not in `seen`."""
 

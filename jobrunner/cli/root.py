@@ -39,6 +39,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Door]]] = {
         "pause": Door("pausing", "Hold back a task, a pool or everything."),
         "resume": Door("pausing", "End a pause."),
         "notify": Door("notify", "Send a notification, to see that it arrives."),
+        "reload": Door("reload", "Put what the file says now in force."),
         "prune": Door("prune", "Remove old runs now."),
     },
     "Files": {

@@ -1,4 +1,8 @@
-"""The door of the child process: `python -m jobrunner.config compile [--check] -- FILE` prints JSON."""
+"""The door of the child processes of `config`; both print JSON.
+
+python -m jobrunner.config compile [--check] -- FILE     the plan, or all problems
+python -m jobrunner.config look                          a verdict on every callable of the plan on stdin
+"""
 
 from __future__ import annotations
 
@@ -9,26 +13,41 @@ from datetime import datetime
 
 from ..clock import SystemClock
 from ..durations import from_micros
-from .compile import compile_file
-from .compiled import to_text
 
-USAGE = "usage: python -m jobrunner.config compile [--check] -- FILE"
+USAGE = "usage: python -m jobrunner.config compile [--check] -- FILE | look"
 
 
 def main(arguments: list[str]) -> int:
     """Exit code 0 with an answer on stdout, whatever the file holds; 2 for wrong use."""
+    if arguments == ["look"]:
+        return _look()
     options, separator, files = _split(arguments)
     if not separator or len(files) != 1 or options not in (["compile"], ["compile", "--check"]):
         print(USAGE, file=sys.stderr)  # noqa: T201
         return 2
+    return _compile(options, files[0])
+
+
+def _compile(options: list[str], file: str) -> int:
+    from .compile import compile_file
+    from .compiled import to_text
+
     gc.disable()  # this process ends with its answer; looking for garbage takes longer than the work
     compiled = compile_file(
-        files[0],
+        file,
         environ=os.environ,
         importing="--check" in options,
         now=_now() if "--check" in options else None,
     )
     sys.stdout.write(to_text(compiled))
+    sys.stdout.flush()
+    return 0
+
+
+def _look() -> int:
+    from .looked import answered  # without pydantic: this is done at every start
+
+    sys.stdout.write(answered(sys.stdin.read(), os.environ))
     sys.stdout.flush()
     return 0
 

@@ -104,6 +104,7 @@ class Building:
             tasks=tasks,
             watched=tuple(self.reading.watched),
             hash=self.reading.hash,  # last: env files of tasks are read on the way
+            fingerprint=self.reading.fingerprint,
         )
 
     # ---- the file

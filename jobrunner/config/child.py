@@ -20,16 +20,7 @@ def compile_in_child(
 
     `checking` also looks for callables and programs. Raises ConfigError when the child gives no answer.
     """
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "jobrunner.config",
-        "compile",
-        *(["--check"] * checking),
-        "--",
-        path,
-    ]
+    command = compiling(path, checking=checking)
     try:
         done = subprocess.run(
             command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, timeout=patience, check=False
@@ -40,6 +31,12 @@ def compile_in_child(
         return from_text(done.stdout)
     except (ValueError, KeyError, TypeError):
         raise ConfigError(_broken(path, done.returncode, done.stderr)) from None
+
+
+def compiling(path: str, *, checking: bool = False) -> tuple[str, ...]:
+    """The command that compiles a file."""
+    options = ("--check",) if checking else ()
+    return (sys.executable, "-P", "-m", "jobrunner.config", "compile", *options, "--", path)
 
 
 def _broken(path: str, code: int, stderr: bytes) -> str:

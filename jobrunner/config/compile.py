@@ -53,6 +53,8 @@ def compile_file(
         problems=problems,
         rendered=render_problems(problems, reading.texts) if problems else "",
         sources=reading.texts,
+        watched=tuple(reading.watched),
+        fingerprint=reading.fingerprint,
     )
 
 

@@ -20,6 +20,8 @@ class Compiled:
     problems: tuple[Problem, ...] = ()
     rendered: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)  # texts of the files, as problems name them
+    watched: tuple[str, ...] = ()  # what was read or looked for, were it in vain
+    fingerprint: str = ""  # of what could be read
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -59,6 +61,8 @@ def to_text(compiled: Compiled) -> str:
         "plan": None if compiled.plan is None else to_plain(compiled.plan),
         "problems": [{**problem_document(each), "width": each.width} for each in compiled.problems],
         "rendered": compiled.rendered,
+        "watched": list(compiled.watched),
+        "fingerprint": compiled.fingerprint,
     }
     return json.dumps(document, separators=(",", ":"))
 
@@ -71,4 +75,6 @@ def from_text(text: str | bytes) -> Compiled:
         plan=None if plan is None else from_plain(Plan, plan),
         problems=tuple(Problem(**each) for each in document["problems"]),
         rendered=document["rendered"],
+        watched=tuple(document["watched"]),
+        fingerprint=document["fingerprint"],
     )

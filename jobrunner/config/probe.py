@@ -15,6 +15,8 @@ import pkgutil
 import signal
 import sys
 
+NAMED = (0, 1, 3)  # inspect.Parameter.kind: positional, positional or by name, by name
+
 
 def main() -> None:
     """Answer on a descriptor of its own: what the modules print at import goes nowhere."""
@@ -30,30 +32,48 @@ def main() -> None:
         signal.alarm(
             int(question["patience"])
         )  # its default action ends this process: a hang is told by that
-        message, hint = look_for(call, question["path"])
+        message, hint, found = look_for(call, question["path"])
+        parameters, required = takes(found)
         signal.alarm(0)
-        answers.write(json.dumps({"task": task, "message": message, "help": hint}) + "\n")
+        answer = {"task": task, "message": message, "help": hint}
+        answers.write(json.dumps({**answer, "parameters": parameters, "required": required}) + "\n")
         answers.flush()
     os._exit(0)  # threads of the imported modules are not waited for
 
 
-def look_for(call: str, path: list[str]) -> tuple[str, str]:
-    """What is the matter with a callable, and what to do; two empty texts when it was found."""
+def takes(found: object) -> tuple[list[str] | None, list[str]]:
+    """The names of a callable's arguments, None when it takes any, and of those that must be given."""
+    import inspect
+
+    try:
+        arguments = list(inspect.signature(found).parameters.values())  # type: ignore[arg-type]
+    except BaseException:  # whatever a callable makes of the question
+        return None, []
+    required = [each.name for each in arguments if each.default is each.empty and each.kind in NAMED]
+    if any(each.kind not in NAMED for each in arguments):
+        return None, []
+    return [each.name for each in arguments], required
+
+
+def look_for(call: str, path: list[str]) -> tuple[str, str, object]:
+    """What is the matter with a callable, and what to do; two empty texts, and itself, when it was found."""
     module, _, attribute = call.partition(":")
     try:
         found: object = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        return not_there(module, error.name or module, path)
+        return *not_there(module, error.name or module, path), None
     except BaseException as error:  # whatever a module raises is the answer
-        return f"importing {module} failed: {type(error).__name__}: {error}", ""
+        return f"importing {module} failed: {type(error).__name__}: {error}", "", None
     names = attribute.split(".")
     for number, name in enumerate(names):
         if not hasattr(found, name):
             near = difflib.get_close_matches(name, dir(found), n=1)
             meant = ".".join([*names[:number], *near, *names[number + 1 :]])
-            return f"{module} has no {attribute!r}", f"did you mean {module}:{meant}?" if near else ""
+            return f"{module} has no {attribute!r}", f"did you mean {module}:{meant}?" if near else "", None
         found = getattr(found, name)
-    return ("", "") if callable(found) else (f"{call} is not callable, but {type(found).__name__}", "")
+    if not callable(found):
+        return f"{call} is not callable, but {type(found).__name__}", "", None
+    return "", "", found
 
 
 def not_there(module: str, missing: str, path: list[str]) -> tuple[str, str]:

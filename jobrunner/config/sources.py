@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..fingerprint import combined, digest
 from .environment import parse_environment
 from .load import load_nodes
 from .problems import Findings, Place
@@ -44,6 +45,7 @@ class Reading:
     variables: Mapping[str, str] = field(default_factory=dict)
     env_file: dict[str, str] = field(default_factory=dict)  # what the file's own env_file holds
     _digest: Any = field(default_factory=hashlib.sha256)
+    _digests: dict[str, bytes] = field(default_factory=dict)  # by absolute path
     _env_files: dict[str, dict[str, str]] = field(default_factory=dict)
     _used: dict[str, str | None] = field(default_factory=dict)
 
@@ -70,6 +72,11 @@ class Reading:
         """Count this as read too: what follows from it changes with it."""
         self._digest.update(content)
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the content of the files alone: what the watch over them compares."""
+        return combined(self._digests)
+
     # ---- files
 
     def _source(self, path: str, name: str, at: Place | None = None) -> Source | None:
@@ -78,6 +85,7 @@ class Reading:
         if source is not None:
             self.texts[name] = source.text
             self._digest.update(source.content)
+            self._digests[source.path] = digest(source.content)
         return source
 
     def _document(self, source: Source) -> Document | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobrunner.config import callables
+from jobrunner.config import imports
 from jobrunner.config.callables import check_callables
 from jobrunner.config.compile import compile_file
 from jobrunner.config.compiled import Compiled
@@ -81,7 +81,7 @@ def test_each_callable_that_cannot_be_found_is_an_error_at_its_place(folder: Pat
 
 
 def test_a_module_that_hangs_at_import_is_blamed_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callables, "PATIENCE", 1.0)
+    monkeypatch.setattr(imports, "PATIENCE", 1.0)
     found = checked(folder, "hangs:f", "shop.images:resize", "hangs:g")
     assert messages(found) == {
         3: "call: importing hangs took longer than 1 s | ",

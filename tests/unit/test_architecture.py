@@ -13,10 +13,12 @@ import jobrunner
 
 ROOT = Path(jobrunner.__file__).parent
 FLOORS = (
-    "errors clock model plan plain ids catalogue codec events durations schedule retry machine place context",
+    """errors clock model plan plain ids catalogue codec events durations schedule retry machine place context
+    fingerprint difference""",
     "lifecycle policy composition birth hooks",
     "storage execution output notify logs systemd",
-    "loop service pools scheduler dispatcher janitor herald retention vitals pulse opening recovery stopping",
+    """loop service pools scheduler dispatcher janitor herald retention vitals pulse opening recovery stopping
+    watch inquiry control adoption""",
     "reloader supervisor",
     "config crontabs serve app client cli testing __main__ __init__",
 )
@@ -27,7 +29,7 @@ SOLE_IMPORTERS = {
     "pydantic": "config",
     "sqlite3": "storage",
     "time": "clock",
-    "watchfiles": "reloader",
+    "watchfiles": "watch",
     "yaml": "config",
 }
 STARTERS_OF_THREADS = (

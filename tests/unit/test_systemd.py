@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from jobrunner.durations import MINUTE, SECOND
-from jobrunner.events import Event, Hurrying, Ready, StandingBy, Stopping, StorageBack, StorageTrouble
+from jobrunner.events import (
+    Event,
+    Hurrying,
+    Ready,
+    Reloading,
+    ReloadRefused,
+    StandingBy,
+    Stopping,
+    StorageBack,
+    StorageTrouble,
+)
 from jobrunner.loop import EventLoop
 from jobrunner.pulse import BEAT, PATIENCE, Pulse, Sight
 from jobrunner.systemd import Notifier
@@ -170,8 +180,8 @@ def test_an_end_asks_for_more_time_as_long_as_it_lasts(patient: Patient, ear: Ea
 def test_a_reload_is_told_with_its_moment_and_its_end(patient: Patient, ear: Ear) -> None:
     patient.hears(READY)
     ear.heard()
-    patient.pulse.reloading()
-    patient.pulse.reloaded()
+    patient.pulse.hear(Reloading("SIGHUP"))
+    patient.pulse.hear(ReloadRefused("/jobs.yaml", "an error"))
     assert ear.heard() == [
         {"RELOADING": "1", "MONOTONIC_USEC": str(patient.clock.monotonic())},
         {"READY": "1"},

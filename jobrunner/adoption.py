@@ -1,0 +1,128 @@
+"""Puts a plan in force: in the storage, for clients, and then in the loops of the supervisor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from .catalogue import catalogue_of
+from .durations import SECOND, Micros
+from .errors import StorageUnavailable
+from .events import Emit, RunsRemoved, StorageTrouble
+from .loop import EventLoop
+from .machine import boot_id
+from .model import Reason, Run, State
+from .plan import Plan
+from .scheduler import Timetable, boot_key, timetables
+from .stopping import Crew
+from .storage import RunFilter, Storage
+
+TRY_AGAIN: Micros = SECOND  # after a storage that did not answer
+SWEEP_AGAIN: Micros = 2 * SECOND  # an attempt that ended by the old plan may have been on its way
+MOST_REMOVED = 500  # runs cancelled in one write
+
+_UNBEGUN = (State.SCHEDULED, State.QUEUED, State.RETRYING)
+
+
+def publish(storage: Storage, owner: str, plan: Plan) -> None:
+    """Tell clients about the plan, and forget the schedules that it does not have."""
+    catalogue, boot = catalogue_of(plan), boot_id()
+    boots = (boot_key(key, boot) for key in catalogue.schedules)
+    storage.publish(owner, catalogue, keep=(*catalogue.schedules, *boots))
+
+
+def cancel_removed(storage: Storage, owner: str, gone: Collection[str], now: Micros) -> int:
+    """Cancel the ticks and retries of tasks that are no more (semantics 20); how many there were.
+
+    What a person has enqueued stays in the queue. While other supervisors live, one of them may have them.
+    """
+    if not gone or any(each.alive and each.owner.id != owner for each in storage.supervisors(now)):
+        return 0
+    count = 0
+    which = RunFilter(tasks=tuple(gone), states=_UNBEGUN, limit=MOST_REMOVED)
+    while ids := [run.id for run in storage.runs(which) if _goes_with_its_task(run)]:
+        count += sum(storage.cancel(ids, now, reason=Reason.REMOVED.value))
+    return count
+
+
+def _goes_with_its_task(run: Run) -> bool:
+    is_retry = run.state is State.RETRYING or run.failures > 0
+    return is_retry or run.tick is not None
+
+
+def removed_since(storage: Storage, plan: Plan) -> set[str]:
+    """The tasks that were published last and are not in this plan."""
+    before = storage.catalogue()
+    return set() if before is None else set(before.tasks) - set(plan.tasks)
+
+
+class Adoption:
+    """Moves a working supervisor to another plan; running attempts are left alone (semantics 26)."""
+
+    def __init__(self, *, crew: Crew, owner: str, loop: EventLoop, emit: Emit, schedule: bool) -> None:
+        self._crew = crew
+        self._owner = owner
+        self._loop = loop
+        self._emit = emit
+        self._schedule = schedule
+
+    def adopt(self, plan: Plan, gone: Collection[str], *, fresh: bool, then: Callable[[str], None]) -> None:
+        """Put it in force, with fresh workers or not; `then("")`, or `then(why not)` with nothing changed."""
+        self._crew.scheduler.hold()  # no tick of an old schedule after the new ones are written
+        reboots = self._crew.scheduler.reboots()
+        self._ask(plan, gone, reboots, lambda tables: self._adopted(plan, gone, tables, fresh, then), then)
+
+    def _ask(
+        self,
+        plan: Plan,
+        gone: Collection[str],
+        reboots: Collection[str],
+        done: Callable[[list[Timetable]], None],
+        then: Callable[[str], None],
+    ) -> None:
+        def failed(error: Exception) -> None:
+            if isinstance(error, StorageUnavailable):
+                self._emit(StorageTrouble(str(error), error.help, TRY_AGAIN))
+                self._loop.after(TRY_AGAIN, lambda: self._ask(plan, gone, reboots, done, then))
+                return
+            self._crew.scheduler.go_on()
+            then(f"the storage refused it: {error}")
+
+        now = self._loop.now()
+        self._crew.service.ask(lambda: self._store(plan, gone, reboots, now), done, failed)
+
+    def _store(
+        self, plan: Plan, gone: Collection[str], reboots: Collection[str], now: Micros
+    ) -> list[Timetable]:
+        """On the service: everything that the storage has to know, in an order that may be cut anywhere."""
+        storage = self._crew.storage
+        cancel_removed(storage, self._owner, gone, now)
+        publish(storage, self._owner, plan)
+        return timetables(plan, storage, boot_id(), now, reboots=reboots) if self._schedule else []
+
+    def _adopted(
+        self,
+        plan: Plan,
+        gone: Collection[str],
+        tables: list[Timetable],
+        fresh: bool,
+        then: Callable[[str], None],
+    ) -> None:
+        self._crew.dispatcher.adopt_plan(plan)
+        self._crew.herald.adopt_plan(plan)
+        self._crew.dispatcher.serve(self._crew.pools.adopt(plan, fresh=fresh))
+        self._crew.scheduler.start(tables)
+        self._crew.dispatcher.wake()
+        if gone:
+            self._sweep_later(gone)
+        then("")
+
+    def _sweep_later(self, gone: Collection[str]) -> None:
+        self._loop.after(SWEEP_AGAIN, lambda: self._sweep(gone))
+
+    def _sweep(self, gone: Collection[str]) -> None:
+        now = self._loop.now()
+        self._crew.service.ask(
+            lambda: cancel_removed(self._crew.storage, self._owner, gone, now),
+            lambda count: self._emit(RunsRemoved(count)) if count else None,
+            lambda _error: self._sweep_later(gone),
+        )
