@@ -139,6 +139,53 @@ class NewRun(NamedTuple):
     options: str | None = None  # JSON of Options; None: the task's own
     cause: str | None = None  # JSON of Cause: the run whose end enqueued this one
     detail: str | None = None  # JSON: holder of an overlap, from/to/count of folded misses, origin of a retry
+    unique: str | None = None  # `unique_key(task, key)`: held until the run is final
+    replaces: bool = False  # takes the key over from its holder, instead of being refused
+    after: tuple[Edge, ...] = ()  # WAITING: what it waits for; in the order of its inputs
+    join: str | None = None  # a Join: a row that stands for others, is never claimed, ends when they have ended
+    pipeline: str | None = None  # id of the root of its pipeline; None for a root and for a plain run
+    pipeline_name: str | None = None  # the root's task: a step follows its pauses
+    step: str | None = None  # place in the pipeline: "2", "2.1"; the part before the last dot is its parent's
+    compose: str | None = None  # JSON, see `composition`: how its input is made at the claim
+    result: str | None = None  # of a step that is succeeded from birth: reused by a retry (semantics 36)
+
+
+class Edge(NamedTuple):
+    """What a waiting run waits for: that another run is final, and how it ended."""
+
+    run_id: str
+    condition: str  # a Condition
+
+
+class Condition(StrEnum):
+    """When an edge lets its run go on. An end that can no longer fit settles the waiting run."""
+
+    OK = "ok"  # succeeded; else the waiting run is skipped: `upstream failed`
+    FINAL = "final"  # ended in whatever way, or not there (any more)
+    FAILED = "failed"  # failed or expired; else the waiting run was for nothing and its row is removed
+
+
+class Join(StrEnum):
+    """How a row that stands for others ends, once all of them are final (semantics 35)."""
+
+    LAST = "last"  # a sequence: all succeeded, its result is the last one's; else failed: `upstream failed`
+    LIST = "list"  # a parallel: all succeeded, its result is the list of theirs; else failed
+    LIST_ANY = "list-any"  # the same, succeeded in any case, with a `Failure` in the place of what failed
+
+
+class Input(NamedTuple):
+    """The end of a predecessor, as the claim of its successor (or its join) gets it."""
+
+    run_id: str
+    task: str
+    state: State
+    condition: str  # of the edge
+    result: str | None  # encoded; None: there is none (any more)
+    reason: str | None
+    outcome: str | None
+    error: str | None
+    exit_code: int | None
+    attempt: int
 
 
 class Claim(NamedTuple):
@@ -162,7 +209,12 @@ class Claim(NamedTuple):
     policy: str | None
     options: str | None
     cause: str | None
-    refused: str | None = None  # a Reason: claimed only to be settled (lock busy), never to be started
+    refused: str | None = None  # a Reason: claimed only to be settled (lock busy, revoked), never started
+    pipeline: str | None = None
+    pipeline_name: str | None = None
+    step: str | None = None
+    compose: str | None = None
+    inputs: tuple[Input, ...] = ()  # of its edges, in their order; only when `compose` is given
 
 
 class Settle(NamedTuple):
@@ -191,6 +243,8 @@ class Settle(NamedTuple):
     pid: int | None = None
     output: str | None = None
     follow: tuple[NewRun, ...] = ()  # callbacks; their ids are derived, so a repeated settle adds nothing
+    join: str | None = None  # WAITING only: the claimed run has grown (`map` over input) and joins these now:
+    after: tuple[Edge, ...] = ()  # ... its new edges, to runs in `follow`; they replace the old ones
 
 
 class Started(NamedTuple):
@@ -273,6 +327,12 @@ class Run(NamedTuple):
     detail: str | None
     output: str | None
     cancel_requested: bool = False
+    unique: str | None = None
+    join: str | None = None
+    pipeline: str | None = None
+    pipeline_name: str | None = None
+    step: str | None = None
+    compose: str | None = None
 
 
 class Attempt(NamedTuple):
@@ -291,6 +351,11 @@ class Attempt(NamedTuple):
     output: str | None
 
 
+def unique_key(task: str, key: str) -> str:
+    """The name under which a run holds a unique key: keys of different tasks never meet."""
+    return f"{task}:{key}"
+
+
 def pool_lane(pool: str) -> str:
     """The lane in which the plain runs of a pool wait."""
     return f"pool:{pool}"
@@ -299,3 +364,8 @@ def pool_lane(pool: str) -> str:
 def task_lane(task: str) -> str:
     """The lane of a task that is limited, paused or unknown."""
     return f"task:{task}"
+
+
+def paused_lane(pipeline: str) -> str:
+    """The lane in which the steps of a paused pipeline wait, whatever their tasks."""
+    return f"paused:{pipeline}"

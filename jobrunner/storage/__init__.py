@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from ..catalogue import Catalogue, Entry
 from ..durations import Micros
 from ..errors import UsageError
-from ..model import Attempt, Claim, NewRun, Run, Settle, Started, State
+from ..model import Attempt, Claim, Edge, NewRun, Run, Settle, Started, State
 
 if TYPE_CHECKING:  # a plan is the supervisor's: clients start without it
     from ..plan import Retention
@@ -32,6 +32,14 @@ class TaskRule(NamedTuple):
     lock: str | None = None
     lock_slots: int = 1
     on_busy: str = "wait"  # wait | skip | fail
+    rate: Rate | None = None
+
+
+class Rate(NamedTuple):
+    """At most `limit` starts in each window [k * window, (k + 1) * window) since the epoch; retries count."""
+
+    limit: int
+    window: Micros
 
 
 class Rules(NamedTuple):
@@ -49,6 +57,8 @@ class Tick(NamedTuple):
     next_at: Micros | None  # the tick after it, for clients
     run: NewRun | None  # None: another schedule of the task made this very run
     refused: NewRun | None = None  # the skipped row if an earlier run of the task is not final; None: allow
+    members: tuple[NewRun, ...] = ()  # `run` is the root of a pipeline: its steps, written with it
+    overlap: str = "skip"  # `queue`, `replace`: see `Storage.tick`; else `refused` alone decides
 
 
 class Verdict(NamedTuple):
@@ -130,6 +140,16 @@ class Pause(NamedTuple):
     reason: str
 
 
+class Revocation(NamedTuple):
+    """A mark that a claim looks at: runs that would start are ended instead, as `cancelled`: `revoked`."""
+
+    target: str  # `run:ID` or `task:NAME`
+    since: Micros
+    until: Micros | None = None  # in force before it
+    once: bool = False  # the first run that it ends uses it up
+    by: str = ""
+
+
 class RunFilter(NamedTuple):
     """Which runs to list, newest first (by order of enqueue)."""
 
@@ -139,6 +159,8 @@ class RunFilter(NamedTuple):
     since: Micros | None = None  # created at or after
     until: Micros | None = None  # created before
     limit: int = 50
+    pipeline: str | None = None  # id of a root: the root itself and its steps
+    unique: str | None = None  # `unique_key(...)`
 
 
 class TaskSummary(NamedTuple):
@@ -172,26 +194,38 @@ class Overview(NamedTuple):
     tasks: tuple[TaskSummary, ...] = ()
 
 
-class Storage(Protocol):
-    """A storage. Clients use the same object as the supervisor; no call needs a supervisor to be alive."""
+class ClientStorage(Protocol):
+    """The half of a storage that clients use; no call needs a supervisor to be alive.
+
+    A waiting run (its `after` edges, model.Edge) is resolved by `edges.resolve`, in the very write that
+    makes the last of its predecessors final, whatever made that final: a settle, a cancel, an expiry, an
+    add of runs whose predecessors are final already. What becomes final thereby resolves others in turn.
+    """
 
     url: str
 
-    # --- writes of clients ------------------------------------------------------------------------
+    # --- writes ---------------------------------------------------------------------------------------
 
     def add(self, runs: Sequence[NewRun]) -> list[bool]:
-        """Add runs, all in one write, and wake the supervisor. False: a run with this id is there already."""
+        """Add runs, all in one write, and wake the supervisor.
+
+        False: a run with this id is there already, or its unique key is held by a run that is not final
+        (then none of the runs of its pipeline is added either: they follow their root in `runs`). A run
+        that `replaces` is added in any case: a holder that is not running is cancelled (`superseded`), a
+        running one goes on without the key.
+        """
         ...
 
     def cancel(self, run_ids: Sequence[str], now: Micros, *, reason: str = "cancelled") -> list[bool]:
         """End runs that are not running at once (state cancelled); mark running ones for their supervisor.
 
-        False: the run was final already.
+        A run that stands for others (`join`) ends by that all that are below it, and then itself: state
+        cancelled, or failed with the outcome `timeout` when that is the reason. False: final already.
         """
         ...
 
     def pause(self, pause: Pause) -> None:
-        """Pause a task, a pool or all; moves the control version."""
+        """Pause a task, a pipeline, a pool or all; moves the control version."""
         ...
 
     def resume(self, target: str) -> bool:
@@ -202,70 +236,19 @@ class Storage(Protocol):
         """The pauses in force at `now`."""
         ...
 
-    # --- schedules --------------------------------------------------------------------------------
-
-    def watermarks(self, keys: Mapping[str, Micros | None], now: Micros) -> dict[str, Micros]:
-        """The watermark of every schedule named (with its next tick for clients).
-
-        A schedule never seen before gets `now` as its watermark: nothing before it is ever caught up.
-        """
+    def revoke(self, revocation: Revocation) -> None:
+        """Set the mark; it replaces an earlier one of the same target."""
         ...
 
-    def tick(self, ticks: Sequence[Tick]) -> list[Verdict]:
-        """Account for ticks, each atomically and all in one write.
-
-        If the watermark is `expected`, it moves to `tick` and one row is added: `run`, or `refused` when
-        that is given and another run of the task holds (queued, running, retrying, or scheduled with a
-        tick of its own; not one dated for later by hand).
-        """
+    def restore(self, target: str) -> bool:
+        """Take the mark away; False when there was none."""
         ...
 
-    # --- the supervisor ---------------------------------------------------------------------------
-
-    def enter(self, owner: OwnerInfo, status: OwnerStatus) -> bool:
-        """Become an owner. False: another supervisor works here; stand by and try again."""
+    def revocations(self, now: Micros) -> list[Revocation]:
+        """The marks in force at `now`."""
         ...
 
-    def heartbeat(self, owner: str, status: OwnerStatus, now: Micros) -> None:
-        """Report that the owner lives. Raises OwnerLost when it was voided."""
-        ...
-
-    def leave(self, owner: str, now: Micros) -> None:
-        """End an ownership in order; releases what `enter` took."""
-        ...
-
-    def publish(self, owner: str, catalogue: Catalogue, *, keep: Sequence[str]) -> None:
-        """Replace the catalogue; forgets the watermarks of all schedules but those in `keep`."""
-        ...
-
-    def exchange(self, request: ExchangeRequest) -> Exchange:
-        """One turn: fenced settles with follow-ups, start marks, promotion of what is due, expiry, claims.
-
-        Raises OwnerLost when the owner is not in force. If the control version has moved since the
-        request's, nothing is claimed this turn.
-        """
-        ...
-
-    def orphans(self, owner: str) -> list[tuple[Run, OwnerInfo]]:
-        """Running runs whose owner is dead, with that owner; at once where an OS lock proves the death."""
-        ...
-
-    def settle(self, settles: Sequence[Settle]) -> list[bool]:
-        """Write settles of dead owners (recovery), each under the fence of its own `owner` field."""
-        ...
-
-    def claimed_by(self, owner: str) -> list[Claim]:
-        """The rows running under this owner: what to adopt after an unknown outcome."""
-        ...
-
-    def prune(self, retention: Retention, now: Micros, *, limit: int = 1000) -> list[str]:
-        """Remove at most `limit` finished runs past the retention (and results past theirs).
-
-        Gives the ids of the runs removed, whose output files are the caller's to remove.
-        """
-        ...
-
-    # --- reads of clients -------------------------------------------------------------------------
+    # --- reads ----------------------------------------------------------------------------------------
 
     def run(self, run_id: str) -> Run:
         """The run with this id, or with this unique beginning or ending. Raises NotFound, AmbiguousRun."""
@@ -277,6 +260,10 @@ class Storage(Protocol):
         """All attempts of a run, oldest first, the current one included."""
         ...
 
+    def edges(self, run_ids: Sequence[str]) -> dict[str, tuple[Edge, ...]]:
+        """The edges of these runs, for each that has some."""
+        ...
+
     def wait(self, run_id: str, timeout: float | None) -> Run:
         """Block until the run is final or `timeout` seconds have passed; the run as it is then."""
         ...
@@ -286,7 +273,7 @@ class Storage(Protocol):
         ...
 
     def catalogue(self) -> Catalogue | None:
-        """The newest published catalogue."""
+        """The newest published catalogue; where several supervisors live, what all of them know."""
         ...
 
     def entry(self, task: str) -> Entry | None:
@@ -301,7 +288,107 @@ class Storage(Protocol):
         """The supervisors known here, those alive first, then the newest."""
         ...
 
-    # --- wake-ups ---------------------------------------------------------------------------------
+    def close(self) -> None: ...
+
+
+class Storage(ClientStorage, Protocol):
+    """A storage, whole: clients use the same object as the supervisor."""
+
+    lease: Micros | None  # how long an owner is believed alive after a heartbeat; None: an OS lock tells
+
+    # --- schedules ------------------------------------------------------------------------------------
+
+    def watermarks(self, keys: Mapping[str, Micros | None], now: Micros) -> dict[str, Micros]:
+        """The watermark of every schedule named (with its next tick for clients).
+
+        A schedule never seen before gets `now` as its watermark: nothing before it is ever caught up.
+        """
+        ...
+
+    def tick(self, ticks: Sequence[Tick]) -> list[Verdict]:
+        """Account for ticks, each atomically and all in one write.
+
+        If the watermark is `expected`, it moves to `tick` and one row is added (a pipeline's root with its
+        `members`): `run`, or `refused` when that is given and a run of the task holds. What holds: queued,
+        running, retrying, scheduled with a tick of its own, or the unfinished root of a pipeline; not one
+        dated for later by hand, nor a waiting run (semantics 8).
+
+        `overlap` "queue" and runs hold: the tick's run waits (WAITING, with a `final` edge to each holder;
+        of a pipeline its members without edges do), and the one that waited so before it is cancelled:
+        `superseded`. "replace": the holders are cancelled (`superseded`), and the run waits for those that
+        were running. The verdict names one of the holders.
+        """
+        ...
+
+    # --- the supervisor -------------------------------------------------------------------------------
+
+    def enter(self, owner: OwnerInfo, status: OwnerStatus) -> bool:
+        """Become an owner. False: another supervisor works here; stand by and try again."""
+        ...
+
+    def heartbeat(self, owner: str, status: OwnerStatus, now: Micros) -> None:
+        """Report that the owner lives. Raises OwnerLost when it was voided."""
+        ...
+
+    def leave(self, owner: str, now: Micros) -> None:
+        """End an ownership in order; releases what `enter` took."""
+        ...
+
+    def publish(self, owner: str, catalogue: Catalogue, *, keep: Sequence[str]) -> None:
+        """Replace this owner's catalogue; forgets the watermarks of all schedules but those in `keep`
+        (and, where several supervisors live, those in the catalogues of the others).
+
+        Ticks that have not started, and retries, of tasks that no live owner's catalogue has are cancelled
+        with the reason `removed` (semantics 20).
+        """
+        ...
+
+    def exchange(self, request: ExchangeRequest) -> Exchange:
+        """One turn: fenced settles with follow-ups, start marks, promotion of what is due, expiry, claims.
+
+        Raises OwnerLost when the owner is not in force. If the control version has moved since the
+        request's, nothing is claimed this turn. Expiry ends queued runs that were not started in time, and
+        cancels unfinished pipelines whose `expires_at` has come (reason `timeout`).
+        """
+        ...
+
+    def orphans(self, owner: str) -> list[tuple[Run, OwnerInfo]]:
+        """Running runs whose owner is dead, with that owner; at once where an OS lock proves the death.
+
+        Where leases tell, this voids the dead owners (it steals leases that have run out): whatever they
+        still write is refused by the fence.
+        """
+        ...
+
+    def settle(self, settles: Sequence[Settle]) -> list[bool]:
+        """Write settles of dead owners (recovery), each under the fence of its own `owner` field."""
+        ...
+
+    def claimed_by(self, owner: str) -> list[Claim]:
+        """The rows running under this owner: what to adopt after an unknown outcome."""
+        ...
+
+    def acquire(self, owner: str, seq: int, claim_no: int, lock: str, slots: int) -> bool:
+        """Give a running run one more lock, if one of its slots is free; True too when it has it already.
+
+        It ends with the run's attempt, like the run's own lock (semantics 17). False as well when the
+        fence does not hold.
+        """
+        ...
+
+    def release(self, owner: str, seq: int, claim_no: int, lock: str) -> bool:
+        """Take that lock away again; False when the run does not hold it."""
+        ...
+
+    def prune(self, retention: Retention, now: Micros, *, limit: int = 1000) -> list[str]:
+        """Remove at most `limit` finished runs past the retention (and results past theirs).
+
+        The steps of a pipeline are kept as long as their root is not final, and go with it. Gives the ids
+        of the runs removed, whose output files are the caller's to remove.
+        """
+        ...
+
+    # --- wake-ups -------------------------------------------------------------------------------------
 
     def wake_fd(self) -> int | None:
         """A descriptor that becomes readable when somebody added or changed something; None: only polling."""
@@ -314,8 +401,6 @@ class Storage(Protocol):
     def changed(self) -> bool:
         """Whether somebody else wrote since the last call: the net under the wake-ups, cheap."""
         ...
-
-    def close(self) -> None: ...
 
 
 def open_storage(url: str, *, create: bool = True) -> Storage:
