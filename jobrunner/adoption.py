@@ -23,11 +23,11 @@ MOST_REMOVED = 500  # runs cancelled in one write
 _UNBEGUN = (State.SCHEDULED, State.QUEUED, State.RETRYING)
 
 
-def publish(storage: Storage, owner: str, plan: Plan) -> None:
+def publish(storage: Storage, owner: str, plan: Plan, now: Micros) -> None:
     """Tell clients about the plan, and forget the schedules that it does not have."""
     catalogue, boot = catalogue_of(plan), boot_id()
     boots = (boot_key(key, boot) for key in catalogue.schedules)
-    storage.publish(owner, catalogue, keep=(*catalogue.schedules, *boots))
+    storage.publish(owner, catalogue, keep=(*catalogue.schedules, *boots), now=now)
 
 
 def cancel_removed(storage: Storage, owner: str, gone: Collection[str], now: Micros) -> int:
@@ -96,7 +96,7 @@ class Adoption:
         """On the service: everything that the storage has to know, in an order that may be cut anywhere."""
         storage = self._crew.storage
         cancel_removed(storage, self._owner, gone, now)
-        publish(storage, self._owner, plan)
+        publish(storage, self._owner, plan, now)
         return timetables(plan, storage, boot_id(), now, reboots=reboots) if self._schedule else []
 
     def _adopted(

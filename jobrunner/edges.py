@@ -1,9 +1,9 @@
 """What becomes of a waiting run as its predecessors end: pure rules that every storage shares.
 
-    plain run       after ok(a)           -> queued, or skipped: upstream failed
-    handler         after failed(a)       -> queued, or removed: it was for nothing
-    behind another  after final(a)        -> queued
-    join            after final(a, b, c)  -> succeeded, failed or cancelled, as `Join` says
+plain run       after ok(a)           -> queued, or skipped: upstream failed
+handler         after failed(a)       -> queued, or removed: it was for nothing
+behind another  after final(a)        -> queued
+join            after final(a, b, c)  -> succeeded, failed or cancelled, as `Join` says
 """
 
 from __future__ import annotations

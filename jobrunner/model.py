@@ -142,7 +142,9 @@ class NewRun(NamedTuple):
     unique: str | None = None  # `unique_key(task, key)`: held until the run is final
     replaces: bool = False  # takes the key over from its holder, instead of being refused
     after: tuple[Edge, ...] = ()  # WAITING: what it waits for; in the order of its inputs
-    join: str | None = None  # a Join: a row that stands for others, is never claimed, ends when they have ended
+    join: str | None = (
+        None  # a Join: a row that stands for others, is never claimed, ends when they have ended
+    )
     pipeline: str | None = None  # id of the root of its pipeline; None for a root and for a plain run
     pipeline_name: str | None = None  # the root's task: a step follows its pauses
     step: str | None = None  # place in the pipeline: "2", "2.1"; the part before the last dot is its parent's
@@ -209,7 +211,7 @@ class Claim(NamedTuple):
     policy: str | None
     options: str | None
     cause: str | None
-    refused: str | None = None  # a Reason: claimed only to be settled (lock busy, revoked), never started
+    refused: str | None = None  # a Reason: claimed only to be settled (lock busy), never started
     pipeline: str | None = None
     pipeline_name: str | None = None
     step: str | None = None

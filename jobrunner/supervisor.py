@@ -233,7 +233,7 @@ class Supervisor:
     def _publish(self, storage: Storage) -> None:
         now = self._clock.now()
         cancel_removed(storage, self._owner, removed_since(storage, self._plan), now)
-        publish(storage, self._owner, self._plan)
+        publish(storage, self._owner, self._plan, now)
         self._pauses = tuple(storage.pauses(now))
         self._tables = timetables(self._plan, storage, boot_id(), now) if self._schedule else []
 

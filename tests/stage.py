@@ -201,7 +201,7 @@ class Stage:
             **plan,
         )
         assert self.memory.enter(an_owner(), STATUS)
-        self.memory.publish(ME, catalogue_of(self.plan), keep=())
+        self.memory.publish(ME, catalogue_of(self.plan), keep=(), now=NOON)
         self.dispatcher = Dispatcher(
             plan=self.plan,
             owner=ME,

@@ -88,7 +88,7 @@ class Exchange(NamedTuple):
     refused: list[Settle]  # settles whose fence did not hold and whose row is not final by the same claim
     cancels: list[tuple[int, int]]  # (seq, claim_no) of this owner's runs that a client wants cancelled
     control_version: int  # moved: nothing was claimed this turn
-    next_due: Micros | None  # when the next scheduled or retrying run is due
+    next_due: Micros | None  # when time changes something: a run due or late, a pause over, a new rate window
     more: bool  # some lane still holds claimable runs
     now: Micros  # the storage's clock
 
@@ -141,7 +141,10 @@ class Pause(NamedTuple):
 
 
 class Revocation(NamedTuple):
-    """A mark that a claim looks at: runs that would start are ended instead, as `cancelled`: `revoked`."""
+    """A mark that a claim looks at: what would start is cancelled instead, in that write, as `revoked`.
+
+    A step meets the marks of its pipeline too (`run:ROOT`, `task:PIPELINE`): they cancel the whole of it.
+    """
 
     target: str  # `run:ID` or `task:NAME`
     since: Micros
@@ -160,7 +163,7 @@ class RunFilter(NamedTuple):
     until: Micros | None = None  # created before
     limit: int = 50
     pipeline: str | None = None  # id of a root: the root itself and its steps
-    unique: str | None = None  # `unique_key(...)`
+    unique: str | None = None  # `unique_key(...)`: the run that holds it
 
 
 class TaskSummary(NamedTuple):
@@ -168,7 +171,7 @@ class TaskSummary(NamedTuple):
 
     task: str
     queued: int
-    running: int
+    running: int  # of a pipeline: its unfinished roots
     waiting_retry: Run | None  # a run in `retrying`
     current: Run | None  # the oldest running one
     last: Run | None  # the latest that has finished and was not skipped
@@ -212,15 +215,17 @@ class ClientStorage(Protocol):
         False: a run with this id is there already, or its unique key is held by a run that is not final
         (then none of the runs of its pipeline is added either: they follow their root in `runs`). A run
         that `replaces` is added in any case: a holder that is not running is cancelled (`superseded`), a
-        running one goes on without the key.
+        running one (of a pipeline: one of whose steps was claimed) goes on without the key. Follow-ups of a
+        settle are added like this too.
         """
         ...
 
     def cancel(self, run_ids: Sequence[str], now: Micros, *, reason: str = "cancelled") -> list[bool]:
         """End runs that are not running at once (state cancelled); mark running ones for their supervisor.
 
-        A run that stands for others (`join`) ends by that all that are below it, and then itself: state
-        cancelled, or failed with the outcome `timeout` when that is the reason. False: final already.
+        A run that stands for others (`join`) ends by that all that are below it (its edges, and theirs
+        where they are joins), and then itself: state cancelled, or failed with the outcome `timeout` when
+        that is the reason (of those below: `cancelled`). The first reason stays. False: final already.
         """
         ...
 
@@ -316,7 +321,10 @@ class Storage(ClientStorage, Protocol):
         `overlap` "queue" and runs hold: the tick's run waits (WAITING, with a `final` edge to each holder;
         of a pipeline its members without edges do), and the one that waited so before it is cancelled:
         `superseded`. "replace": the holders are cancelled (`superseded`), and the run waits for those that
-        were running. The verdict names one of the holders.
+        were running. The verdict names the holder that was enqueued first.
+
+        A tick whose run is there already (another schedule's) does nothing of this. A run whose unique key
+        is held is added without it.
         """
         ...
 
@@ -334,12 +342,12 @@ class Storage(ClientStorage, Protocol):
         """End an ownership in order; releases what `enter` took."""
         ...
 
-    def publish(self, owner: str, catalogue: Catalogue, *, keep: Sequence[str]) -> None:
+    def publish(self, owner: str, catalogue: Catalogue, *, keep: Sequence[str], now: Micros) -> None:
         """Replace this owner's catalogue; forgets the watermarks of all schedules but those in `keep`
         (and, where several supervisors live, those in the catalogues of the others).
 
-        Ticks that have not started, and retries, of tasks that no live owner's catalogue has are cancelled
-        with the reason `removed` (semantics 20).
+        Of tasks that no live owner's catalogue has, retries and ticks that do not run are cancelled with the
+        reason `removed` (semantics 20); not a pipeline that has begun.
         """
         ...
 
@@ -383,8 +391,10 @@ class Storage(ClientStorage, Protocol):
     def prune(self, retention: Retention, now: Micros, *, limit: int = 1000) -> list[str]:
         """Remove at most `limit` finished runs past the retention (and results past theirs).
 
-        The steps of a pipeline are kept as long as their root is not final, and go with it. Gives the ids
-        of the runs removed, whose output files are the caller's to remove.
+        What belongs to a pipeline is kept as long as any of it is not final, and goes with the root. Gives
+        the ids of the runs removed, whose output files are the caller's to remove: by the moment of their
+        end, after each root what belongs to it. `limit` and the number of runs to keep count the latter
+        too, but no pipeline is removed by halves.
         """
         ...
 

@@ -40,9 +40,13 @@ def is_repeated(row: Fence, settle: Settle) -> bool:
 
 def with_cancel(row: Fence, settle: Settle) -> Settle:
     """The settle, or the end of the run when a client wanted that and the attempt would be followed."""
-    if row.cancel_reason is None or settle.state in FINAL:
+    if row.cancel_reason is None:
         return settle
-    return settle._replace(state=State.CANCELLED, reason=row.cancel_reason or Reason.CANCELLED.value)
+    if settle.state is State.CANCELLED and settle.reason == Reason.CANCELLED:
+        return settle._replace(reason=row.cancel_reason)
+    if settle.state in FINAL:
+        return settle
+    return settle._replace(state=State.CANCELLED, reason=row.cancel_reason, follow=(), join=None, after=())
 
 
 def quarantined(settle: Settle, error: Exception) -> Settle:
@@ -59,4 +63,6 @@ def quarantined(settle: Settle, error: Exception) -> Settle:
         pid=None,
         output=None,
         follow=(),
+        join=None,
+        after=(),
     )

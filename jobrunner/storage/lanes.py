@@ -6,17 +6,19 @@ a lane of their own. So a claim reads only the heads of lanes that are open, how
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..model import Claim, Reason, pool_lane, task_lane
-from . import Rules, TaskRule
+from ..durations import Micros
+from ..model import Claim, Reason, paused_lane, pool_lane, task_lane
+from . import Rate, Rules, TaskRule
 
-MOST_STRANGERS = 500  # runs that one claim sends from a pool's lane to their tasks' lanes
+MOST_STRANGERS = 500  # runs that one claim sends from a lane to another
 MOST_REFUSED = 100  # runs that one claim refuses for a busy lock
+MOST_STARTS = 2**31  # of a task without a rate
 
-POOL, TASK = pool_lane(""), task_lane("")
+POOL, TASK, PAUSED = pool_lane(""), task_lane(""), paused_lane("")
 
 
 class OpenLane(NamedTuple):
@@ -25,7 +27,7 @@ class OpenLane(NamedTuple):
     name: str
     pool: str  # whose slots its runs take; "" for a lane that only has to be emptied
     limit: int  # most runs of use
-    is_locked: bool = False  # the limit is a lock's: behind it nothing can be claimed before the lock is free
+    is_full: bool = False  # the limit is a lock's or a rate's: behind it nothing can be claimed for now
 
 
 class Chosen(NamedTuple):
@@ -40,11 +42,23 @@ class Choice:
     """What a claim does."""
 
     claims: list[Chosen] = field(default_factory=list)
-    strangers: list[Claim] = field(default_factory=list)  # to be moved to their tasks' lanes
+    strangers: list[tuple[int, str]] = field(default_factory=list)  # (seq, lane): to be moved there
+    revoked: list[str] = field(default_factory=list)  # ids of runs, or of their pipelines, to be cancelled
+    marks: list[str] = field(default_factory=list)  # targets of revocations that are used up by that
+    starts: dict[str, int] = field(default_factory=dict)  # task with a rate -> starts
     more: bool = False  # the same claim, asked again at once, would find something to do
+    reopens: Micros | None = None  # when a rate's next window begins, for runs that wait for it
 
     def __bool__(self) -> bool:
-        return bool(self.claims or self.strangers)
+        return bool(self.claims or self.strangers or self.revoked)
+
+    def take_in(self, other: Choice) -> None:
+        """Add what was chosen of another pool."""
+        self.claims += other.claims
+        self.revoked += other.revoked
+        self.marks += other.marks
+        self.starts.update(other.starts)
+        self.more |= other.more
 
 
 class Pools:
@@ -60,17 +74,30 @@ class Pools:
         return self._used
 
 
-class Floor:
-    """The rules, the pauses and the free locks at the moment of a claim."""
+class Held(NamedTuple):
+    """What the storage knows at the moment of a claim."""
 
-    def __init__(
-        self, rules: Rules, used_pools: Collection[str], paused: Collection[str], held: Mapping[str, int]
-    ) -> None:
+    paused: Collection[str] = ()  # targets
+    revoked: Mapping[str, bool] = {}  # target -> whether its first run uses the mark up
+    locks: Mapping[str, int] = {}  # lock -> holders
+    starts: Mapping[str, int] = {}  # task with a rate -> starts in the window of this moment
+
+
+class Floor:
+    """The rules, and what is held, at the moment of a claim."""
+
+    def __init__(self, rules: Rules, used_pools: Collection[str], held: Held, now: Micros) -> None:
         self._rules = rules.tasks
         self._used_pools = used_pools
-        self._paused = paused
-        self._held = held
-        self._taken: dict[str, int] = {}
+        self._paused = held.paused
+        self._marks = dict(held.revoked)
+        self._locks = dict(held.locks)
+        self._starts = dict(held.starts)
+        self._now = now
+        self._revoked: set[str] = set()  # what this claim cancels
+        self.reopens: Micros | None = None  # when a rate's next window begins, for runs that wait for it
+
+    # --- lanes --------------------------------------------------------------------------------------
 
     def open_lanes(self, lanes: Iterable[str], want: Mapping[str, int]) -> list[OpenLane]:
         """The lanes that this claim reads."""
@@ -82,11 +109,13 @@ class Floor:
     def _open(self, lane: str, want: Mapping[str, int]) -> OpenLane | None:
         if lane.startswith(POOL):
             return self._open_pool(lane, lane[len(POOL) :], want)
+        if lane.startswith(PAUSED):
+            return None if task_lane(lane[len(PAUSED) :]) in self._paused else OpenLane(lane, "", 0)
         rule = self._rules.get(lane[len(TASK) :])
         if rule is None or lane in self._paused or pool_lane(rule.pool) in self._paused:
             return None
         room = want.get(rule.pool, 0)
-        limit = self._limit(rule, room)
+        limit = self._limit(lane[len(TASK) :], rule, room)
         return OpenLane(lane, rule.pool, limit, limit < room) if limit > 0 else None
 
     def _open_pool(self, lane: str, pool: str, want: Mapping[str, int]) -> OpenLane | None:
@@ -97,22 +126,57 @@ class Floor:
         # A pool that no task uses any more: its runs find their way by their tasks' lanes.
         return None if pool in self._used_pools else OpenLane(lane, "", 0)
 
-    def _limit(self, rule: TaskRule, room: int) -> int:
-        if rule.lock is None or room <= 0:
+    def _limit(self, task: str, rule: TaskRule, room: int) -> int:
+        if room <= 0:
             return room
-        return min(room, self.free(rule)) if rule.on_busy == "wait" else room + MOST_REFUSED
+        left = self._left(task, rule)
+        if left <= 0:
+            self._note_window(rule.rate)
+            return 0
+        if rule.lock is not None:
+            room = min(room, self.free(rule)) if rule.on_busy == "wait" else room + MOST_REFUSED
+        return min(room, left)
 
-    def belongs(self, lane: str, task: str) -> bool:
-        """Whether a run of this task waits in the right lane; a stranger in a pool's lane does not."""
-        if lane.startswith(TASK):
-            return True
-        rule = self._rules.get(task)
-        return rule is not None and rule.lane == lane and task_lane(task) not in self._paused
+    def lane_of(self, lane: str, claim: Claim) -> str:
+        """Where this run belongs: here, or (a stranger) in another lane."""
+        if claim.pipeline_name is not None and task_lane(claim.pipeline_name) in self._paused:
+            return paused_lane(claim.pipeline_name)
+        own = task_lane(claim.task)
+        rule = self._rules.get(claim.task)
+        return lane if rule is not None and rule.lane == lane and own not in self._paused else own
+
+    # --- limits -------------------------------------------------------------------------------------
 
     def free(self, rule: TaskRule) -> int:
         """How many more runs may hold the rule's lock."""
-        lock = rule.lock or ""
-        return rule.lock_slots - self._held.get(lock, 0) - self._taken.get(lock, 0)
+        return rule.lock_slots - self._locks.get(rule.lock or "", 0)
+
+    def _left(self, task: str, rule: TaskRule) -> int:
+        """How many more runs may start in this window."""
+        if rule.rate is None:
+            return MOST_STARTS
+        return rule.rate.limit - self._starts.get(task, 0)
+
+    def _note_window(self, rate: Rate | None) -> None:
+        if rate is not None:
+            begins = window_of(rate, self._now) + rate.window
+            self.reopens = begins if self.reopens is None else min(self.reopens, begins)
+
+    def look_at_windows(self, lanes: Iterable[str]) -> None:
+        """Note the next window of tasks whose runs were left behind because their rate is used up."""
+        for lane in lanes:
+            rule = self._rules[lane[len(TASK) :]]
+            if self._left(lane[len(TASK) :], rule) <= 0:
+                self._note_window(rule.rate)
+
+    def _mark_of(self, claim: Claim) -> tuple[str, str] | None:
+        """The revocation that this run meets, and what it cancels: the run, or its pipeline."""
+        for target, run_id in _targets(claim):
+            if target in self._marks:
+                return target, run_id
+        return None
+
+    # --- the choice ---------------------------------------------------------------------------------
 
     def choose(self, heads: list[Claim], room: int) -> Choice:
         """The best of one pool's heads: by priority, then due time, then order of enqueue (semantics 18)."""
@@ -120,23 +184,127 @@ class Floor:
         choice = Choice()
         refused = 0
         for claim in heads:
+            if self._revokes(claim, choice):
+                continue
             rule = self._rules[claim.task]
-            if rule.lock is not None and self.free(rule) <= 0:
-                if rule.on_busy != "wait" and refused < MOST_REFUSED:
-                    choice.claims.append(Chosen(claim._replace(refused=Reason.LOCK_BUSY.value), None))
-                    refused += 1
-                continue
-            if room <= 0:
+            if self._left(claim.task, rule) <= 0:
+                self._note_window(rule.rate)
+            elif rule.lock is not None and self.free(rule) <= 0:
+                refused += self._refuse(claim, rule, choice) if refused < MOST_REFUSED else 0
+            elif room <= 0:
                 choice.more = True
-                continue
-            room -= 1
-            self._take(rule)
-            choice.claims.append(Chosen(claim, rule.lock))
+            else:
+                room -= 1
+                self._take(claim, rule, choice)
         return choice
 
-    def _take(self, rule: TaskRule) -> None:
+    def _revokes(self, claim: Claim, choice: Choice) -> bool:
+        if claim.pipeline in self._revoked:
+            return True
+        found = self._mark_of(claim) if self._marks else None
+        if found is None:
+            return False
+        target, run_id = found
+        self._revoked.add(run_id)
+        choice.revoked.append(run_id)
+        if self._marks[target]:
+            del self._marks[target]
+            choice.marks.append(target)
+        choice.more = True
+        return True
+
+    def _refuse(self, claim: Claim, rule: TaskRule, choice: Choice) -> bool:
+        if rule.on_busy != "wait":
+            choice.claims.append(Chosen(claim._replace(refused=Reason.LOCK_BUSY.value), None))
+        return rule.on_busy != "wait"
+
+    def _take(self, claim: Claim, rule: TaskRule, choice: Choice) -> None:
         if rule.lock is not None:
-            self._taken[rule.lock] = self._taken.get(rule.lock, 0) + 1
+            self._locks[rule.lock] = self._locks.get(rule.lock, 0) + 1
+        if rule.rate is not None:
+            self._starts[claim.task] = self._starts.get(claim.task, 0) + 1
+            choice.starts[claim.task] = choice.starts.get(claim.task, 0) + 1
+        choice.claims.append(Chosen(claim, rule.lock))
+
+
+def choose(
+    floor: Floor,
+    lanes: Iterable[str],
+    want: Mapping[str, int],
+    waiting: Callable[[OpenLane], Iterator[Claim]],
+) -> Choice:
+    """What a claim does; `waiting` reads a lane, best first, as far as it is asked."""
+    choice = Choice()
+    by_pool: dict[str, list[Claim]] = {}
+    full = []
+    for lane in floor.open_lanes(lanes, want):
+        heads = by_pool.setdefault(lane.pool, [])
+        has_more = _read(lane, waiting(lane), floor, heads, choice.strangers)
+        choice.more |= has_more and not lane.is_full
+        full += [lane.name] if has_more and lane.is_full else []
+    for pool, heads in by_pool.items():
+        choice.take_in(floor.choose(heads, want.get(pool, 0)))
+    floor.look_at_windows(full)
+    choice.more |= bool(choice.strangers)  # they may be claimed from where they are sent
+    choice.reopens = floor.reopens
+    return choice
+
+
+def _read(
+    lane: OpenLane,
+    waiting: Iterator[Claim],
+    floor: Floor,
+    heads: list[Claim],
+    strangers: list[tuple[int, str]],
+) -> bool:
+    """Read the lane's heads; True when it was left before its end."""
+    left, moved = lane.limit, 0
+    homes: dict[tuple[str, str | None], str] = {}
+    for claim in waiting:
+        key = claim.task, claim.pipeline_name
+        if key not in homes:
+            homes[key] = floor.lane_of(lane.name, claim)
+        if homes[key] == lane.name:
+            if left == 0:
+                return True
+            heads.append(claim)
+            left -= 1
+        else:
+            strangers.append((claim.seq, homes[key]))
+            moved += 1
+            if moved == MOST_STRANGERS:
+                return True
+    return False
+
+
+def rated(rules: Rules, lanes: Iterable[str]) -> dict[str, Rate]:
+    """The rates of the tasks that wait in lanes of their own."""
+    found = {}
+    for lane in lanes:
+        rule = rules.tasks.get(lane[len(TASK) :]) if lane.startswith(TASK) else None
+        if rule is not None and rule.rate is not None:
+            found[lane[len(TASK) :]] = rule.rate
+    return found
+
+
+def earliest(first: Micros | None, second: Micros | None) -> Micros | None:
+    """The earlier of two moments, of which there may be none."""
+    return min((at for at in (first, second) if at is not None), default=None)
+
+
+def window_of(rate: Rate, now: Micros) -> Micros:
+    """The beginning of the window of this moment."""
+    return now - now % rate.window
+
+
+def _targets(claim: Claim) -> list[tuple[str, str]]:
+    own = [(f"run:{claim.id}", claim.id), (task_lane(claim.task), claim.id)]
+    if claim.pipeline is None:
+        return own
+    whole = [f"run:{claim.pipeline}"]
+    if claim.pipeline_name is not None:
+        whole.append(task_lane(claim.pipeline_name))
+    return [*((target, claim.pipeline) for target in whole), *own]
 
 
 def _rank(claim: Claim) -> tuple[int, int, int]:

@@ -5,12 +5,25 @@ from __future__ import annotations
 import select
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from ..catalogue import Catalogue, Entry
 from ..durations import SECOND, Micros
 from ..ids import new_id
-from ..model import Claim, NewRun, Reason, Run, Settle, Started, State, Trigger, pool_lane, task_lane
+from ..model import (
+    Claim,
+    Edge,
+    NewRun,
+    Reason,
+    Run,
+    Settle,
+    Started,
+    State,
+    Trigger,
+    pool_lane,
+    task_lane,
+)
 from ..storage import (
     Exchange,
     ExchangeRequest,
@@ -49,6 +62,33 @@ def a_run(task: str = "resize", **changes: Any) -> NewRun:
 def a_locked_run(task: str, **changes: Any) -> NewRun:
     """A queued run that waits in its task's own lane."""
     return a_run(task, lane=task_lane(task), **changes)
+
+
+def waiting(*before: NewRun | str, condition: str = "ok", task: str = "resize", **changes: Any) -> NewRun:
+    """A run that waits for others."""
+    ids = [each if isinstance(each, str) else each.id for each in before]
+    return a_run(task, state=State.WAITING, after=tuple(Edge(each, condition) for each in ids), **changes)
+
+
+def joining(*members: NewRun, join: str = "last", task: str = "report", **changes: Any) -> NewRun:
+    """A row that stands for others."""
+    return waiting(*members, condition="final", join=join, task=task, **changes)
+
+
+def a_pipeline(*steps: NewRun, **changes: Any) -> list[NewRun]:
+    """A sequence: its root, then its steps, each of which waits for the one before it."""
+    root = joining(*steps, **changes)
+    chained = [steps[0], *(waits_for(step, before) for before, step in pairwise(steps))]
+    return [root, *(_placed(step, root, number) for number, step in enumerate(chained, 1))]
+
+
+def _placed(step: NewRun, root: NewRun, number: int) -> NewRun:
+    return step._replace(pipeline=root.id, pipeline_name=root.task, step=str(number))
+
+
+def waits_for(run: NewRun, before: NewRun, condition: str = "ok") -> NewRun:
+    """The same run, behind another."""
+    return run._replace(state=State.WAITING, after=(Edge(before.id, condition),))
 
 
 def locked(task: str, lock: str = "database", slots: int = 1, on_busy: str = "wait") -> TaskRule:

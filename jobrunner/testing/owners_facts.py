@@ -73,7 +73,7 @@ class OwnerFacts:
         with pytest.raises(OwnerLost):
             first.heartbeat("a", A_STATUS, NOON)
         with pytest.raises(OwnerLost):
-            first.publish("a", a_catalogue(), keep=[])
+            first.publish("a", a_catalogue(), keep=[], now=NOON)
         assert len(heir.claim()) == 1
 
     def test_an_owner_can_ask_what_it_claimed(self, desk: Desk) -> None:
@@ -181,7 +181,7 @@ class OwnerFacts:
 
     def test_schedules_that_are_no_more_are_forgotten(self, desk: Desk) -> None:
         desk.storage.watermarks({"a": None, "b": None}, NOON)
-        desk.storage.publish("owner-1", a_catalogue(), keep=["b", "c"])
+        desk.storage.publish("owner-1", a_catalogue(), keep=["b", "c"], now=NOON)
         assert desk.storage.next_ticks() == {"b": None}
         assert desk.storage.watermarks({"a": None}, NOON + 9) == {"a": NOON + 9}
 
@@ -191,11 +191,11 @@ class OwnerFacts:
         client = opened()
         assert (client.catalogue(), client.entry("resize")) == (None, None)
         catalogue = a_catalogue("resize", "mail")
-        desk.storage.publish("owner-1", catalogue, keep=[])
+        desk.storage.publish("owner-1", catalogue, keep=[], now=NOON)
         assert client.catalogue() == catalogue
         assert list((client.catalogue() or catalogue).tasks) == ["resize", "mail"]
         assert client.entry("mail") == catalogue.tasks["mail"]
         assert client.entry("dump") is None
-        desk.storage.publish("owner-1", a_catalogue("dump"), keep=[])
+        desk.storage.publish("owner-1", a_catalogue("dump"), keep=[], now=NOON)
         assert client.entry("mail") is None
         assert client.catalogue() == a_catalogue("dump")

@@ -53,7 +53,7 @@ class RecordFacts:
         assert storage.add([given]) == [True]
         run = storage.run(given.id)
         for name, value in given._asdict().items():
-            assert getattr(run, name) == value, name
+            assert name in ("after", "replaces") or getattr(run, name) == value, name
         assert (run.claim_no, run.attempt, run.failures, run.crashes) == (0, 0, 0, 0)
         assert (run.started_at, run.finished_at, run.outcome, run.owner) == (None, None, None, None)
 
@@ -231,7 +231,7 @@ class RecordFacts:
         assert found(since=NOON, until=NOON + HOUR, tasks=("mail",), triggers=("enqueue",)) == [later.id]
 
     def test_an_overview_counts(self, desk: Desk) -> None:
-        desk.storage.publish("owner-1", a_catalogue("resize", "mail", "dump"), keep=[])
+        desk.storage.publish("owner-1", a_catalogue("resize", "mail", "dump"), keep=[], now=NOON)
         desk.turn(want={})
         desk.finish(a_run(), ended_at=NOON + 1)
         desk.finish(a_run(), State.FAILED, ended_at=NOON + 3 * SECOND)

@@ -17,12 +17,14 @@ import pytest
 from ..storage import Storage
 from .claims_facts import ClaimFacts
 from .desk import Desk, Opener
+from .edges_facts import EdgeFacts
+from .limits_facts import LimitFacts
 from .owners_facts import OwnerFacts
 from .records_facts import RecordFacts
 from .settles_facts import SettleFacts
 
 
-class StorageContract(RecordFacts, ClaimFacts, SettleFacts, OwnerFacts):
+class StorageContract(RecordFacts, ClaimFacts, SettleFacts, EdgeFacts, LimitFacts, OwnerFacts):
     """Every sentence of the contract that can be tested on any storage."""
 
     @pytest.fixture

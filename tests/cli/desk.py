@@ -154,7 +154,7 @@ class Stage:
         assert stage.storage.enter(owner, status)
         keys = {rule.key: NOON + 420 * SECOND for task in tasks for rule in task.schedules}
         catalogue = catalogue_of(plan)
-        stage.storage.publish(owner.id, catalogue, keep=list(catalogue.schedules))
+        stage.storage.publish(owner.id, catalogue, keep=list(catalogue.schedules), now=NOON)
         stage.storage.watermarks(keys, NOON)
         stage.storage.heartbeat(owner.id, status, NOON)
         return stage

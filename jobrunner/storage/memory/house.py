@@ -11,8 +11,8 @@ from typing import Any
 
 from ...catalogue import Catalogue
 from ...durations import Micros
-from ...model import FINAL, Attempt, NewRun, Run, State
-from .. import Pause, Supervisor
+from ...model import FINAL, Attempt, Edge, NewRun, Run, State
+from .. import Pause, Revocation, Supervisor
 
 Place = tuple[int, Micros, int]  # in a lane: inverted priority, due time, order of enqueue
 
@@ -24,6 +24,9 @@ class Row:
     run: Run
     lock: str | None = None
     cancel_reason: str | None = None
+    edges: tuple[Edge, ...] = ()
+    undone: set[str] = field(default_factory=set)  # predecessors that are not final
+    extra_locks: set[str] = field(default_factory=set)  # taken by the attempt that runs
 
 
 @dataclass(slots=True)
@@ -49,6 +52,14 @@ class House:
     running: set[int] = field(default_factory=set)
     live: defaultdict[str, dict[int, None]] = field(default_factory=lambda: defaultdict(dict))
     attempts: defaultdict[int, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
+    followers: dict[str, dict[int, None]] = field(default_factory=dict)  # id -> who waits for it
+    pipelines: dict[str, dict[int, None]] = field(default_factory=dict)  # id of a root -> what belongs to it
+    timeouts: list[tuple[Micros, int]] = field(default_factory=list)
+    keys: dict[str, int] = field(default_factory=dict)  # unique key -> who holds it
+    ended: list[str] = field(default_factory=list)  # final, and nobody has looked who waits for them
+    born: list[int] = field(default_factory=list)  # waiting, and nobody has looked what for
+    revocations: dict[str, Revocation] = field(default_factory=dict)
+    starts: dict[str, tuple[Micros, int]] = field(default_factory=dict)  # task -> window, starts in it
     watermarks: dict[str, Watermark] = field(default_factory=dict)
     pauses: dict[str, Pause] = field(default_factory=dict)
     supervisors: dict[str, Supervisor] = field(default_factory=dict)
@@ -60,15 +71,41 @@ class House:
     bell: int | None = None  # eventfd of the owner
     changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def insert(self, new: NewRun) -> bool:
-        """Add a run; False when its id is there already."""
-        if new.id in self.ids:
-            return False
+    def insert(self, new: NewRun) -> None:
+        """Add a run whose id is not there."""
         self.last_seq += 1
-        self.rows[self.last_seq] = Row(_born(self.last_seq, new))
-        self.ids[new.id] = self.last_seq
-        self._place(self.last_seq)
-        return True
+        seq = self.last_seq
+        self.rows[seq] = Row(_born(seq, new))
+        self.ids[new.id] = seq
+        if new.pipeline is not None:
+            self.pipelines.setdefault(new.pipeline, {})[seq] = None
+        if new.unique is not None and new.state not in FINAL:
+            self.keys[new.unique] = seq
+        self._place(seq)
+        if new.state is State.WAITING:
+            self.join(seq, new.after)
+
+    def join(self, seq: int, edges: tuple[Edge, ...]) -> None:
+        """Let a waiting run wait for these."""
+        row = self.rows[seq]
+        self._part_from_all(row)
+        row.edges = edges
+        row.undone = {edge.run_id for edge in edges}
+        for edge in edges:
+            self.followers.setdefault(edge.run_id, {})[seq] = None
+        self.born.append(seq)
+
+    def part(self, row: Row, run_id: str) -> None:
+        """It waits for that one no more."""
+        row.undone.discard(run_id)
+        others = self.followers[run_id]
+        others.pop(row.run.seq, None)
+        if not others:
+            del self.followers[run_id]
+
+    def _part_from_all(self, row: Row) -> None:
+        for run_id in list(row.undone):
+            self.part(row, run_id)
 
     def update(self, seq: int, **changes: Any) -> Run:
         """Change a run, and where it waits."""
@@ -76,15 +113,27 @@ class House:
         row.run = row.run._replace(**changes)
         if row.run.state is not State.RUNNING:
             row.lock = None
+            row.extra_locks.clear()
         self._place(seq)
         return row.run
 
     def remove(self, seq: int) -> str:
-        """Forget a finished run; its id."""
-        run_id = self.rows.pop(seq).run.id
-        del self.ids[run_id]
+        """Forget a run; its id."""
+        row = self.rows.pop(seq)
+        run = row.run
+        del self.ids[run.id]
         self.attempts.pop(seq, None)
-        return run_id
+        self.live[run.task].pop(seq, None)
+        self._free_key(run)
+        self._part_from_all(row)
+        if run.pipeline in self.pipelines:
+            self.pipelines[run.pipeline].pop(seq, None)
+        self.pipelines.pop(run.id, None)
+        return run.id
+
+    def _free_key(self, run: Run) -> None:
+        if run.unique is not None and self.keys.get(run.unique) == run.seq:
+            del self.keys[run.unique]
 
     def _place(self, seq: int) -> None:
         """Put the run where its state says that it waits; old places are left to be skipped."""
@@ -93,16 +142,27 @@ class House:
             self.running.add(seq)
         else:
             self.running.discard(seq)
+        if run.state in FINAL:
+            self._close(run)
+        else:
+            self.live[run.task][seq] = None
+            self._await(run)
+
+    def _close(self, run: Run) -> None:
+        self.live[run.task].pop(run.seq, None)
+        self.ended.append(run.id)
+        self._free_key(run)
+
+    def _await(self, run: Run) -> None:
+        """Note when time will move it on."""
         if run.state is State.QUEUED:
             heapq.heappush(self.lanes.setdefault(run.lane, []), _place_of(run))
             if run.expires_at is not None and run.claim_no == 0:
-                heapq.heappush(self.expiry, (run.expires_at, seq))
+                heapq.heappush(self.expiry, (run.expires_at, run.seq))
         if run.state in (State.SCHEDULED, State.RETRYING):
-            heapq.heappush(self.due, (run.due_at, seq))
-        if run.state in FINAL:
-            self.live[run.task].pop(seq, None)
-        else:
-            self.live[run.task][seq] = None
+            heapq.heappush(self.due, (run.due_at, run.seq))
+        if run.state is State.WAITING and run.join is not None and run.expires_at is not None:
+            heapq.heappush(self.timeouts, (run.expires_at, run.seq))
 
     # --- what waits ---------------------------------------------------------------------------------
 
@@ -124,6 +184,16 @@ class House:
             if run and run.state is State.QUEUED and run.claim_no == 0:
                 return at, seq
             heapq.heappop(self.expiry)
+        return None
+
+    def next_timeout(self) -> tuple[Micros, int] | None:
+        """The pipeline whose time is up first."""
+        while self.timeouts:
+            at, seq = self.timeouts[0]
+            row = self.rows.get(seq)
+            if row and row.run.state is State.WAITING and row.cancel_reason is None:
+                return at, seq
+            heapq.heappop(self.timeouts)
         return None
 
     def waiting_lanes(self) -> list[str]:
@@ -185,15 +255,21 @@ def _born(seq: int, new: NewRun) -> Run:
         owner=None,
         host=None,
         pid=None,
-        outcome=None,
+        outcome="ok" if new.state is State.SUCCEEDED else None,
         exit_code=None,
         signal=None,
         error=None,
-        result=None,
+        result=new.result,
         payload=new.payload,
         policy=new.policy,
         options=new.options,
         cause=new.cause,
         detail=new.detail,
         output=None,
+        unique=new.unique,
+        join=new.join,
+        pipeline=new.pipeline,
+        pipeline_name=new.pipeline_name,
+        step=new.step,
+        compose=new.compose,
     )

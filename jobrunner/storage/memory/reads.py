@@ -36,7 +36,9 @@ def runs(house: House, which: RunFilter) -> list[Run]:
 
 def _fits(run: Run, which: RunFilter) -> bool:
     return (
-        (not which.tasks or run.task in which.tasks)
+        (which.pipeline is None or which.pipeline in (run.id, run.pipeline))
+        and (which.unique is None or (run.unique == which.unique and run.state not in FINAL))
+        and (not which.tasks or run.task in which.tasks)
         and (not which.states or run.state in which.states)
         and (not which.triggers or run.trigger in which.triggers)
         and (which.since is None or run.created_at >= which.since)
@@ -72,6 +74,10 @@ def _day(house: House, since: Micros) -> DayStats:
     return DayStats(ok=states[State.SUCCEEDED], failed=states[State.FAILED], retried=retried)
 
 
+def _is_open_root(run: Run) -> bool:
+    return run.state is State.WAITING and run.join is not None and run.pipeline is None
+
+
 def _summary(mine: Sequence[Run], task: str, recent: int) -> TaskSummary:
     done = sorted(
         (run for run in mine if run.state in FINAL and run.state is not State.SKIPPED), key=finished_at
@@ -82,7 +88,7 @@ def _summary(mine: Sequence[Run], task: str, recent: int) -> TaskSummary:
         for run in latest
         if run.state is State.SUCCEEDED and run.finished_at is not None and run.started_at is not None
     ]
-    running = [run for run in mine if run.state is State.RUNNING]
+    running = [run for run in mine if run.state is State.RUNNING or _is_open_root(run)]
     return TaskSummary(
         task=task,
         queued=sum(run.state is State.QUEUED for run in mine),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ...catalogue import Catalogue, Entry
 from ...durations import Micros
-from ...model import Attempt, Claim, NewRun, Run, Settle
+from ...model import Attempt, Claim, Edge, NewRun, Run, Settle
 from .. import (
     Exchange,
     ExchangeRequest,
@@ -22,14 +22,15 @@ from .. import (
     OwnerInfo,
     OwnerStatus,
     Pause,
+    Revocation,
     RunFilter,
     Supervisor,
     Tick,
     Verdict,
 )
+from .. import lanes as shared
 from ..attempts import all_attempts
-from ..lanes import Pools
-from . import reads, turn
+from . import leaving, limits, reads, ticks, turn, waits
 from .house import House, Watermark
 
 if TYPE_CHECKING:
@@ -44,11 +45,13 @@ _houses_lock = threading.Lock()
 class MemoryStorage:
     """A handle on a storage in memory; several may share one (`memory://NAME`)."""
 
+    lease: Micros | None = None  # an owner lives as long as its handle is open
+
     def __init__(self, url: str = _SCHEME) -> None:
         self.url = url
         self._name = url[len(_SCHEME) :]
         self._house = _enter_house(self._name)
-        self._pools = Pools()
+        self._pools = shared.Pools()
         self._own_writes = self._seen = 0
         self._is_closed = False
 
@@ -72,11 +75,16 @@ class MemoryStorage:
     def add(self, runs: Sequence[NewRun]) -> list[bool]:
         turn.demand_storable(runs)
         with self._writing(wakes=True) as house:
-            return [house.insert(run) for run in runs]
+            now = max((run.created_at for run in runs), default=0)
+            added = waits.add_all(house, runs, now)
+            waits.resolve_all(house, now)
+            return added
 
     def cancel(self, run_ids: Sequence[str], now: Micros, *, reason: str = "cancelled") -> list[bool]:
         with self._writing(wakes=True) as house:
-            return [turn.cancel(house, run_id, now, reason) for run_id in run_ids]
+            done = [waits.cancel(house, run_id, now, reason) for run_id in run_ids]
+            waits.resolve_all(house, now)
+            return done
 
     def pause(self, pause: Pause) -> None:
         with self._writing(wakes=True) as house:
@@ -94,6 +102,19 @@ class MemoryStorage:
             known = sorted(house.pauses.values(), key=lambda pause: pause.target)
             return [pause for pause in known if pause.until is None or pause.until > now]
 
+    def revoke(self, revocation: Revocation) -> None:
+        with self._writing(wakes=True) as house:
+            house.revocations[revocation.target] = revocation
+
+    def restore(self, target: str) -> bool:
+        with self._writing(wakes=True) as house:
+            return house.revocations.pop(target, None) is not None
+
+    def revocations(self, now: Micros) -> list[Revocation]:
+        with self._reading() as house:
+            known = sorted(house.revocations.values(), key=lambda mark: mark.target)
+            return [mark for mark in known if mark.until is None or mark.until > now]
+
     # --- schedules ----------------------------------------------------------------------------------
 
     def watermarks(self, keys: Mapping[str, Micros | None], now: Micros) -> dict[str, Micros]:
@@ -102,10 +123,10 @@ class MemoryStorage:
                 house.watermarks.setdefault(key, Watermark(now, None)).next_at = next_at
             return {key: house.watermarks[key].at for key in keys}
 
-    def tick(self, ticks: Sequence[Tick]) -> list[Verdict]:
-        turn.demand_storable([tick.run for tick in ticks if tick.run is not None])
+    def tick(self, ticks_: Sequence[Tick]) -> list[Verdict]:
+        turn.demand_storable([tick.run for tick in ticks_ if tick.run is not None])
         with self._writing() as house:
-            return turn.tick_all(house, ticks)
+            return ticks.tick_all(house, ticks_)
 
     # --- the supervisor -----------------------------------------------------------------------------
 
@@ -146,12 +167,13 @@ class MemoryStorage:
             os.close(house.bell)
             house.bell = None
 
-    def publish(self, owner: str, catalogue: Catalogue, *, keep: Sequence[str]) -> None:
+    def publish(self, owner: str, catalogue: Catalogue, *, keep: Sequence[str], now: Micros) -> None:
         with self._writing() as house:
             turn.demand_in_force(house, owner)
             if house.catalogue != catalogue:
                 house.catalogue = catalogue
                 house.control_version += 1
+            leaving.cancel_removed(house, catalogue.tasks, now)
             kept = set(keep)
             house.watermarks = {key: mark for key, mark in house.watermarks.items() if key in kept}
 
@@ -162,17 +184,21 @@ class MemoryStorage:
                 turn.mark_started(house, mark)
             refused = [settle for settle in request.settled if not turn.settle(house, settle)]
             more = turn.promote(house, request.now) | turn.expire(house, request.now)
+            more |= turn.time_out(house, request.now)
+            waits.resolve_all(house, request.now)
             claimed: list[Claim] = []
+            reopens: Micros | None = None
             if house.control_version == request.control_version:
                 choice = turn.choose(house, request, self._pools.used(request.rules))
-                claimed = turn.take(house, choice, request.owner)
+                claimed = turn.take(house, choice, request)
                 more |= choice.more
+                reopens = choice.reopens
             return Exchange(
                 claimed=claimed,
                 refused=refused,
                 cancels=turn.cancels(house, request.owner),
                 control_version=house.control_version,
-                next_due=turn.next_due(house, request.now),
+                next_due=shared.earliest(turn.next_due(house, request.now), reopens),
                 more=more,
                 now=request.now,
             )
@@ -184,22 +210,26 @@ class MemoryStorage:
 
     def settle(self, settles: Sequence[Settle]) -> list[bool]:
         with self._writing() as house:
-            return [turn.settle(house, settle) for settle in settles]
+            written = [turn.settle(house, settle) for settle in settles]
+            waits.resolve_all(house, max((settle.ended_at for settle in settles), default=0))
+            return written
 
     def claimed_by(self, owner: str) -> list[Claim]:
         with self._reading() as house:
             runs = [house.rows[seq].run for seq in sorted(house.running)]
-            return [turn.claim_of(run) for run in runs if run.owner == owner]
+            return [turn.claim_of(house, run) for run in runs if run.owner == owner]
+
+    def acquire(self, owner: str, seq: int, claim_no: int, lock: str, slots: int) -> bool:
+        with self._writing() as house:
+            return limits.acquire(house, (owner, seq, claim_no), lock, slots)
+
+    def release(self, owner: str, seq: int, claim_no: int, lock: str) -> bool:
+        with self._writing() as house:
+            return limits.release(house, (owner, seq, claim_no), lock)
 
     def prune(self, retention: Retention, now: Micros, *, limit: int = 1000) -> list[str]:
         with self._writing() as house:
-            done = reads.finished(house)
-            old = sum((run.finished_at or 0) < now - retention.history for run in done)
-            gone = done[: min(limit, max(old, len(done) - retention.max_runs))]
-            for run in done[len(gone) :]:
-                if run.result is not None and (run.finished_at or 0) < now - retention.results:
-                    house.update(run.seq, result=None)
-            return [house.remove(run.seq) for run in gone]
+            return leaving.prune(house, retention, now, limit)
 
     # --- reads of clients ---------------------------------------------------------------------------
 
@@ -215,6 +245,11 @@ class MemoryStorage:
         with self._reading() as house:
             run = reads.find(house, run_id)
             return all_attempts(run, house.attempts.get(run.seq, ()))
+
+    def edges(self, run_ids: Sequence[str]) -> dict[str, tuple[Edge, ...]]:
+        with self._reading() as house:
+            known = {run_id: house.rows[house.ids[run_id]] for run_id in run_ids if run_id in house.ids}
+            return {run_id: row.edges for run_id, row in known.items() if row.edges}
 
     def wait(self, run_id: str, timeout: float | None) -> Run:
         with self._reading() as house:

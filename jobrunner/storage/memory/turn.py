@@ -1,20 +1,21 @@
-"""The changes of a memory storage: settles, promotion, claims, ticks. Whoever calls holds the lock."""
+"""The turn of a memory storage: settles, promotion, claims. Whoever calls holds the lock."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 
 from ...durations import Micros
+from ...edges import TIMEOUT, missing
 from ...errors import OwnerLost, PayloadError
-from ...model import FINAL, Claim, NewRun, Reason, Run, Settle, Started, State, task_lane
-from .. import ExchangeRequest, Supervisor, Tick, Verdict
+from ...model import FINAL, Claim, Input, NewRun, Reason, Run, Settle, Started, State
+from .. import ExchangeRequest, Supervisor
+from .. import lanes as shared
 from ..attempts import ended_attempt
 from ..fences import Fence, holds, is_repeated, quarantined, with_cancel
-from ..lanes import MOST_STRANGERS, Choice, Floor, OpenLane
-from ..overlap import is_in_the_way, naming
-from .house import House, Row, Watermark
+from . import waits
+from .house import House, Row
 
 MOST_PROMOTED = MOST_EXPIRED = 500  # in one exchange, as in the other storages
 _LARGEST = 2**63  # an integer that another storage could not hold is refused here too
@@ -110,8 +111,10 @@ def _write(house: House, run: Run, settle: Settle) -> None:
     )
     if settle.outcome is None:
         _restore(house, run.seq, settle.attempt)
-    for follower in settle.follow:
-        house.insert(follower)
+    waits.add_all(house, settle.follow, settle.ended_at)
+    if settle.state is State.WAITING:
+        house.update(run.seq, join=settle.join)
+        house.join(run.seq, settle.after)
 
 
 def _restore(house: House, seq: int, number: int) -> None:
@@ -154,59 +157,65 @@ def expire(house: House, now: Micros) -> bool:
     return True
 
 
-def choose(house: House, request: ExchangeRequest, used_pools: frozenset[str]) -> Choice:
+def time_out(house: House, now: Micros) -> bool:
+    """Cancel the pipelines whose time is up; True when there is more of it."""
+    for _ in range(MOST_EXPIRED):
+        first = house.next_timeout()
+        if first is None or first[0] > now:
+            return False
+        waits.cancel(house, house.rows[first[1]].run.id, now, TIMEOUT)
+    return True
+
+
+def choose(house: House, request: ExchangeRequest, used_pools: frozenset[str]) -> shared.Choice:
     """What a claim takes now."""
+    lanes = house.waiting_lanes()
+    floor = shared.Floor(request.rules, used_pools, _held(house, request, lanes), request.now)
+    return shared.choose(floor, lanes, request.want, lambda lane: _heads(house, lane.name, request.now))
+
+
+def _held(house: House, request: ExchangeRequest, lanes: Iterable[str]) -> shared.Held:
     now = request.now
-    paused = {each.target for each in house.pauses.values() if each.until is None or each.until > now}
-    floor = Floor(request.rules, used_pools, paused, _held(house))
-    choice = Choice()
-    by_pool: dict[str, list[Claim]] = {}
-    for lane in floor.open_lanes(house.waiting_lanes(), request.want):
-        heads = by_pool.setdefault(lane.pool, [])
-        choice.more |= _read(house, lane, now, floor, heads, choice.strangers)
-    for pool, heads in by_pool.items():
-        best = floor.choose(heads, request.want.get(pool, 0))
-        choice.claims += best.claims
-        choice.more |= best.more
-    choice.more |= bool(choice.strangers)
-    return choice
+    starts = {}
+    for task, rate in shared.rated(request.rules, lanes).items():
+        window, number = house.starts.get(task, (0, 0))
+        starts[task] = number if window == shared.window_of(rate, now) else 0
+    return shared.Held(
+        paused={each.target for each in house.pauses.values() if each.until is None or each.until > now},
+        revoked={
+            each.target: each.once
+            for each in house.revocations.values()
+            if each.until is None or each.until > now
+        },
+        locks=held_locks(house),
+        starts=starts,
+    )
 
 
-def _held(house: House) -> Counter[str]:
-    locks = (house.rows[seq].lock for seq in house.running)
-    return Counter(lock for lock in locks if lock is not None)
+def held_locks(house: House) -> Counter[str]:
+    """How many running runs hold each lock."""
+    rows = [house.rows[seq] for seq in house.running]
+    own = [row.lock for row in rows if row.lock is not None]
+    return Counter([*own, *(lock for row in rows for lock in row.extra_locks)])
 
 
-def _read(
-    house: House, lane: OpenLane, now: Micros, floor: Floor, heads: list[Claim], strangers: list[Claim]
-) -> bool:
-    """Read the lane's heads; True when it was left before its end for another cause than a busy lock."""
-    left = lane.limit
-    for run in house.heads(lane.name):
-        if run.expires_at is not None and run.expires_at <= now and run.claim_no == 0:
-            continue
-        if not floor.belongs(lane.name, run.task):
-            strangers.append(claim_of(run))
-            if len(strangers) >= MOST_STRANGERS:
-                return True
-        elif left == 0:
-            return not lane.is_locked
-        else:
-            heads.append(claim_of(run, following=1))
-            left -= 1
-    return False
+def _heads(house: House, lane: str, now: Micros) -> Iterator[Claim]:
+    """The lane's runs that have not come too late, best first."""
+    for run in house.heads(lane):
+        if run.expires_at is None or run.expires_at > now or run.claim_no > 0:
+            yield claim_of(house, run, following=1)
 
 
-def take(house: House, choice: Choice, owner: str) -> list[Claim]:
+def take(house: House, choice: shared.Choice, request: ExchangeRequest) -> list[Claim]:
     """Write the choice: its claims are running from now on."""
-    for stranger in choice.strangers:
-        house.update(stranger.seq, lane=task_lane(stranger.task))
-    host = house.supervisors[owner].owner.host
+    for seq, lane in choice.strangers:
+        house.update(seq, lane=lane)
+    host = house.supervisors[request.owner].owner.host
     for claim, lock in choice.claims:
         house.update(
             claim.seq,
             state=State.RUNNING,
-            owner=owner,
+            owner=request.owner,
             host=host,
             claim_no=claim.claim_no,
             attempt=claim.attempt,
@@ -221,7 +230,25 @@ def take(house: House, choice: Choice, owner: str) -> list[Claim]:
             reason=None,
         )
         house.rows[claim.seq].lock = lock
+    _count_starts(house, choice, request)
+    _revoke(house, choice, request.now)
     return [each.claim for each in choice.claims]
+
+
+def _count_starts(house: House, choice: shared.Choice, request: ExchangeRequest) -> None:
+    for task, number in choice.starts.items():
+        rate = request.rules.tasks[task].rate
+        window = shared.window_of(rate, request.now) if rate is not None else 0
+        before = house.starts.get(task, (0, 0))
+        house.starts[task] = window, number + (before[1] if before[0] == window else 0)
+
+
+def _revoke(house: House, choice: shared.Choice, now: Micros) -> None:
+    for run_id in choice.revoked:
+        waits.cancel(house, run_id, now, Reason.REVOKED.value)
+    for target in choice.marks:
+        house.revocations.pop(target, None)
+    waits.resolve_all(house, now)
 
 
 def cancels(house: House, owner: str) -> list[tuple[int, int]]:
@@ -232,13 +259,13 @@ def cancels(house: House, owner: str) -> list[tuple[int, int]]:
 
 
 def next_due(house: House, now: Micros) -> Micros | None:
-    """When time will change something: a run due, one too late, a pause over."""
-    firsts = (house.next_due(), house.next_expiry())
+    """When time will change something: a run due or too late, a pipeline's time up, a pause over."""
+    firsts = (house.next_due(), house.next_expiry(), house.next_timeout())
     ends = [each.until for each in house.pauses.values() if each.until is not None and each.until > now]
     return min([*(first[0] for first in firsts if first is not None), *ends], default=None)
 
 
-def claim_of(run: Run, *, following: int = 0) -> Claim:
+def claim_of(house: House, run: Run, *, following: int = 0) -> Claim:
     """The claim under which a run is running, or (`following` 1) the one that comes next."""
     return Claim(
         seq=run.seq,
@@ -259,48 +286,19 @@ def claim_of(run: Run, *, following: int = 0) -> Claim:
         policy=run.policy,
         options=run.options,
         cause=run.cause,
+        pipeline=run.pipeline,
+        pipeline_name=run.pipeline_name,
+        step=run.step,
+        compose=run.compose,
+        inputs=() if run.compose is None else _inputs(house, run),
     )
 
 
-# --- clients and schedules --------------------------------------------------------------------------
-
-
-def cancel(house: House, run_id: str, now: Micros, reason: str) -> bool:
-    """End a run that is not running; mark one that is. False: it was final, or is not there."""
-    row = house.rows.get(house.ids.get(run_id, 0))
-    if row is None or row.run.state in FINAL:
-        return False
-    if row.run.state is State.RUNNING:
-        row.cancel_reason = reason
-        house.update(row.run.seq, cancel_requested=True)
-    else:
-        house.update(row.run.seq, state=State.CANCELLED, reason=reason, finished_at=now)
-    return True
-
-
-def tick_all(house: House, ticks: Sequence[Tick]) -> list[Verdict]:
-    """Account for ticks, in this order: a later one sees the runs of those before it."""
-    return [_tick(house, tick) for tick in ticks]
-
-
-def _tick(house: House, tick: Tick) -> Verdict:
-    known = house.watermarks.get(tick.schedule)
-    if known is not None and known.at != tick.expected:
-        return Verdict(known.at, accounted=False)
-    house.watermarks[tick.schedule] = Watermark(tick.tick, tick.next_at)
-    if tick.run is None:
-        return Verdict(tick.tick, accounted=True)
-    holder = None if tick.refused is None else _holder(house, tick.run.task)
-    if holder is not None and tick.refused is not None:
-        house.insert(naming(tick.refused, holder))
-    else:
-        house.insert(tick.run)
-    return Verdict(tick.tick, accounted=True, holder=holder)
-
-
-def _holder(house: House, task: str) -> str | None:
-    live = (house.rows[seq].run for seq in sorted(house.live[task]))
-    return next((run.id for run in live if is_in_the_way(run.state, run.tick)), None)
+def _inputs(house: House, run: Run) -> tuple[Input, ...]:
+    return tuple(
+        waits.input_of(house, edge) or missing(edge.run_id, edge.condition)
+        for edge in house.rows[run.seq].edges
+    )
 
 
 def ring(house: House) -> None:

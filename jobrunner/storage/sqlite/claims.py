@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 
 from ...durations import Micros
+from ...edges import TIMEOUT
 from ...model import Claim, Reason
 from .. import ExchangeRequest
-from ..lanes import MOST_STRANGERS, Choice, Floor, OpenLane
+from .. import lanes as shared
 from .rows import PAYLOAD, body_of
+from .waits import Changes, cancel, inputs_of, resolve_all
 
 MOST_PROMOTED = 500  # in one exchange: bounds the length of a transaction
 MOST_EXPIRED = 500
@@ -28,7 +30,7 @@ _LANES = """
 
 _CLAIM = (
     "seq, id, task, claim_no + {0}, attempt + {0}, failures, crashes, payload, priority, due_at, created_at,"
-    " trigger, pool, tick, missed, policy, options, cause, null"
+    " trigger, pool, tick, missed, policy, options, cause, null, pipeline, pipeline_name, step, compose"
 )
 
 _HEADS = f"""
@@ -53,7 +55,7 @@ _TAKE = """
     where seq in (select value from json_each(?))
 """
 
-_MOVE = "update runs set lane = 'task:' || task where seq = ?"
+_MOVE = "update runs set lane = ? where seq = ?"
 
 _DUE = """
     select seq from runs
@@ -63,19 +65,43 @@ _DUE = """
 """
 
 _LATE = """
-    select seq from runs
+    select seq, id from runs
     where state = 'queued' and expires_at is not null and claim_no = 0 and expires_at <= ?
     order by expires_at
     limit ?
 """
 
-_HELD = """
-    select lock, count(*) from runs
-    where state = 'running' and lock is not null
-    group by lock
+_TIMED_OUT = """
+    select id from runs
+    where state = 'waiting' and joins is not null and expires_at is not null and cancel_reason is null
+        and expires_at <= ?
+    order by expires_at
+    limit ?
 """
 
-_PAUSED = "select target from pauses where until is null or until > ?"
+# The first column tells what a row is of: a pause, a mark to be used once or not, a lock and its holders.
+_HELD = """
+    select 'pause', target, 0 from pauses where until is null or until > :now
+    union all
+    select 'mark', target, once from revocations where until is null or until > :now
+    union all
+    select 'lock', lock, count(*) from runs
+    where state = 'running' and lock is not null
+    group by lock
+    union all
+    select 'lock', lock, 1 from extra_locks
+    where exists (
+        select 1 from runs
+        where runs.seq = extra_locks.seq and runs.claim_no = extra_locks.claim_no and state = 'running')
+"""
+
+_STARTS = "select number from starts where task = ? and window = ?"
+
+_COUNT_STARTS = """
+    insert into starts (task, window, number) values (:task, :window, :number)
+    on conflict (task) do update
+    set number = iif(window = :window, number, 0) + :number, window = :window
+"""
 
 _CANCELS = """
     select seq, claim_no from runs indexed by runs_to_cancel
@@ -89,6 +115,9 @@ _NEXT = """
         select min(expires_at) from runs
         where state = 'queued' and expires_at is not null and claim_no = 0
         union all
+        select min(expires_at) from runs
+        where state = 'waiting' and joins is not null and expires_at is not null and cancel_reason is null
+        union all
         select min(until) from pauses where until > ?
     )
 """
@@ -101,40 +130,43 @@ def promote(connection: sqlite3.Connection, now: Micros) -> bool:
     return len(due) == MOST_PROMOTED
 
 
-def expire(connection: sqlite3.Connection, now: Micros) -> bool:
+def expire(connection: sqlite3.Connection, now: Micros, changes: Changes) -> bool:
     """End what was not started in time; True when there is more of it."""
     late = connection.execute(_LATE, (now, MOST_EXPIRED)).fetchall()
     connection.executemany(
         "update runs set state = 'expired', reason = ?, finished_at = ? where seq = ?",
-        [(Reason.EXPIRED.value, now, seq) for (seq,) in late],
+        [(Reason.EXPIRED.value, now, seq) for seq, _ in late],
     )
+    changes.ended += [run_id for _, run_id in late]
+    return len(late) == MOST_EXPIRED
+
+
+def time_out(connection: sqlite3.Connection, now: Micros, changes: Changes) -> bool:
+    """Cancel the pipelines whose time is up; True when there is more of it."""
+    late = connection.execute(_TIMED_OUT, (now, MOST_EXPIRED)).fetchall()
+    for (run_id,) in late:
+        cancel(connection, run_id, now, TIMEOUT, changes)
     return len(late) == MOST_EXPIRED
 
 
 def has_due(connection: sqlite3.Connection, now: Micros) -> bool:
-    """Whether there is something to promote or to expire."""
-    return bool(
-        connection.execute(_DUE, (now, 1)).fetchall() or connection.execute(_LATE, (now, 1)).fetchall()
-    )
+    """Whether there is something that `next_due` names and whose time has come."""
+    at = next_due(connection, now)
+    return at is not None and at <= now
 
 
-def choose(connection: sqlite3.Connection, request: ExchangeRequest, used_pools: frozenset[str]) -> Choice:
+def choose(
+    connection: sqlite3.Connection, request: ExchangeRequest, used_pools: frozenset[str]
+) -> shared.Choice:
     """What a claim would take now. Reads only."""
     lanes = waiting_lanes(connection)
     if not lanes:
-        return Choice()
-    floor = Floor(request.rules, used_pools, _paused(connection, request.now), _held(connection))
-    choice = Choice()
-    by_pool: dict[str, list[Claim]] = {}
-    for lane in floor.open_lanes(lanes, request.want):
-        heads = by_pool.setdefault(lane.pool, [])
-        choice.more |= _read(connection, lane, request.now, floor, heads, choice.strangers)
-    for pool, heads in by_pool.items():
-        best = floor.choose(heads, request.want.get(pool, 0))
-        choice.claims += best.claims
-        choice.more |= best.more
-    choice.more |= bool(choice.strangers)  # they may be claimed from where they are sent
-    return choice
+        return shared.Choice()
+    now = request.now
+    floor = shared.Floor(request.rules, used_pools, _held(connection, request, lanes), now)
+    return shared.choose(
+        floor, lanes, request.want, lambda lane: _heads(connection, lane.name, now, lane.limit + 1)
+    )
 
 
 def waiting_lanes(connection: sqlite3.Connection) -> list[str]:
@@ -142,68 +174,76 @@ def waiting_lanes(connection: sqlite3.Connection) -> list[str]:
     return [lane for (lane,) in connection.execute(_LANES).fetchall()]
 
 
-def _read(
-    connection: sqlite3.Connection,
-    lane: OpenLane,
-    now: Micros,
-    floor: Floor,
-    heads: list[Claim],
-    strangers: list[Claim],
-) -> bool:
-    """Read the lane's heads; True when it was left before its end for another cause than a busy lock."""
-    left, moved = lane.limit, 0
-    belongs: dict[str, bool] = {}
-    for claim in _heads(connection, lane.name, now, lane.limit + 1):
-        task = claim.task
-        if task not in belongs:
-            belongs[task] = floor.belongs(lane.name, task)
-        if belongs[task]:
-            if left == 0:
-                return not lane.is_locked
-            heads.append(claim)
-            left -= 1
-        else:
-            strangers.append(claim)
-            moved += 1
-            if moved == MOST_STRANGERS:
-                return True
-    return False
-
-
 def _heads(connection: sqlite3.Connection, lane: str, now: Micros, size: int) -> Iterator[Claim]:
     """The lane's runs, best first; read as far as somebody asks, about so many at a time."""
     cursor = connection.execute(_HEADS, (lane, now))
     try:
         while rows := cursor.fetchmany(size):
-            yield from map(Claim._make, rows)
+            yield from (Claim(*row) for row in rows)
     finally:
         cursor.close()
 
 
-def _paused(connection: sqlite3.Connection, now: Micros) -> frozenset[str]:
-    return frozenset(target for (target,) in connection.execute(_PAUSED, (now,)).fetchall())
+def _held(connection: sqlite3.Connection, request: ExchangeRequest, lanes: Sequence[str]) -> shared.Held:
+    paused: set[str] = set()
+    marks: dict[str, bool] = {}
+    locks: dict[str, int] = {}
+    for kind, name, number in connection.execute(_HELD, {"now": request.now}).fetchall():
+        if kind == "pause":
+            paused.add(name)
+        elif kind == "mark":
+            marks[name] = bool(number)
+        else:
+            locks[name] = locks.get(name, 0) + number
+    return shared.Held(paused, marks, locks, _starts(connection, request, lanes))
 
 
-def _held(connection: sqlite3.Connection) -> Mapping[str, int]:
-    return dict(connection.execute(_HELD).fetchall())
+def _starts(connection: sqlite3.Connection, request: ExchangeRequest, lanes: Sequence[str]) -> dict[str, int]:
+    found = {}
+    for task, rate in shared.rated(request.rules, lanes).items():
+        row = connection.execute(_STARTS, (task, shared.window_of(rate, request.now))).fetchone()
+        found[task] = row[0] if row else 0
+    return found
 
 
-def take(connection: sqlite3.Connection, choice: Choice, owner: str, host: str) -> list[Claim]:
+def take(
+    connection: sqlite3.Connection, choice: shared.Choice, request: ExchangeRequest, host: str
+) -> list[Claim]:
     """Write the choice: its claims are running from now on."""
-    connection.executemany(_MOVE, [(claim.seq,) for claim in choice.strangers])
+    connection.executemany(_MOVE, [(lane, seq) for seq, lane in choice.strangers])
     by_lock: dict[str | None, list[int]] = {}
     for each in choice.claims:
         by_lock.setdefault(each.lock, []).append(each.claim.seq)
     for lock, seqs in by_lock.items():
-        connection.execute(_TAKE, (owner, host, lock, str(seqs)))
+        connection.execute(_TAKE, (request.owner, host, lock, str(seqs)))
+    _count_starts(connection, choice, request)
+    _revoke(connection, choice, request.now)
     return [_whole(connection, each.claim) for each in choice.claims]
 
 
+def _count_starts(connection: sqlite3.Connection, choice: shared.Choice, request: ExchangeRequest) -> None:
+    for task, number in choice.starts.items():
+        rate = request.rules.tasks[task].rate
+        window = shared.window_of(rate, request.now) if rate is not None else 0
+        connection.execute(_COUNT_STARTS, {"task": task, "window": window, "number": number})
+
+
+def _revoke(connection: sqlite3.Connection, choice: shared.Choice, now: Micros) -> None:
+    changes = Changes()
+    for run_id in choice.revoked:
+        cancel(connection, run_id, now, Reason.REVOKED.value, changes)
+    for target in choice.marks:
+        connection.execute("delete from revocations where target = ?", (target,))
+    resolve_all(connection, changes, now)
+
+
 def _whole(connection: sqlite3.Connection, claim: Claim) -> Claim:
-    """The claim with its payload, wherever that lies."""
-    if claim.payload:
+    """The claim with its payload, wherever that lies, and its inputs."""
+    if not claim.payload:
+        claim = claim._replace(payload=body_of(connection, claim.seq, PAYLOAD))
+    if claim.compose is None:
         return claim
-    return claim._replace(payload=body_of(connection, claim.seq, PAYLOAD))
+    return claim._replace(inputs=inputs_of(connection, claim.seq))
 
 
 def cancels(connection: sqlite3.Connection, owner: str) -> list[tuple[int, int]]:
@@ -220,4 +260,4 @@ def next_due(connection: sqlite3.Connection, now: Micros) -> Micros | None:
 def claimed_by(connection: sqlite3.Connection, owner: str) -> list[Claim]:
     """The claims under which runs are running for this owner."""
     rows = connection.execute(_MINE, (owner,)).fetchall()
-    return [_whole(connection, Claim._make(row)) for row in rows]
+    return [_whole(connection, Claim(*row)) for row in rows]

@@ -1,4 +1,4 @@
-"""What clients tell the supervisor: cancels, pauses; and what it tells them: the catalogue."""
+"""What clients tell the supervisor: pauses, revocations; and what it tells them: the catalogue."""
 
 from __future__ import annotations
 
@@ -9,25 +9,9 @@ from collections.abc import Sequence
 from ...catalogue import Catalogue, Entry
 from ...durations import Micros
 from ...plain import from_plain, to_plain
-from .. import Pause
+from .. import Pause, Revocation
 
-_CANCEL = """
-    update runs
-    set state = 'cancelled', reason = ?, finished_at = ?
-    where id = ? and state in ('waiting', 'scheduled', 'queued', 'retrying')
-"""
-
-_ASK_TO_END = "update runs set cancel_reason = ? where id = ? and state = 'running'"
-
-
-def cancel(connection: sqlite3.Connection, run_id: str, now: Micros, reason: str) -> bool:
-    """End a run that is not running; mark one that is. False: it was final, or is not there."""
-    if connection.execute(_CANCEL, (reason, now, run_id)).rowcount:
-        return True
-    return connection.execute(_ASK_TO_END, (reason, run_id)).rowcount > 0
-
-
-# --- pauses -----------------------------------------------------------------------------------------
+# --- pauses, revocations ----------------------------------------------------------------------------
 
 
 def pause(connection: sqlite3.Connection, pause: Pause) -> None:
@@ -52,6 +36,25 @@ def pauses(connection: sqlite3.Connection, now: Micros) -> list[Pause]:
         (now,),
     ).fetchall()
     return [Pause(target=t, since=s, until=u, by=b, reason=r) for t, s, u, b, r in rows]
+
+
+def revoke(connection: sqlite3.Connection, mark: Revocation) -> None:
+    connection.execute(
+        "insert or replace into revocations (target, since, until, once, by) values (?, ?, ?, ?, ?)", mark
+    )
+
+
+def restore(connection: sqlite3.Connection, target: str) -> bool:
+    return connection.execute("delete from revocations where target = ?", (target,)).rowcount > 0
+
+
+def revocations(connection: sqlite3.Connection, now: Micros) -> list[Revocation]:
+    rows = connection.execute(
+        "select target, since, until, once, by from revocations"
+        " where until is null or until > ? order by target",
+        (now,),
+    ).fetchall()
+    return [Revocation(target, since, until, bool(once), by) for target, since, until, once, by in rows]
 
 
 def version(connection: sqlite3.Connection) -> int:

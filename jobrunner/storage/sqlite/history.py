@@ -51,7 +51,8 @@ def _candidates(connection: sqlite3.Connection, part: str) -> list[int]:
 
 def runs(connection: sqlite3.Connection, which: RunFilter) -> list[Run]:
     """The newest runs that fit, by order of enqueue."""
-    found = _among_newest(connection, which)
+    is_narrow = which.pipeline is not None or which.unique is not None
+    found = [] if is_narrow else _among_newest(connection, which)
     if len(found) < which.limit:
         found = _among_all(connection, which)
     return read_runs(connection, found)
@@ -74,7 +75,7 @@ def _among_all(connection: sqlite3.Connection, which: RunFilter) -> list[int]:
     if which.since is not None or which.until is not None:
         conditions.append("seq between ? and ?")
         values += _span(connection, which)
-    if which.tasks and which.states:
+    if which.states:
         conditions.append(f"state in ({_marks(len(which.states))})")
         values += [state.value for state in which.states]
     found: set[int] = set()
@@ -101,6 +102,12 @@ def _conditions(which: RunFilter) -> tuple[list[str], list[object]]:
     """What no index is of help with."""
     texts: list[str] = []
     values: list[object] = []
+    if which.pipeline is not None:
+        texts.append("(pipeline = ? or id = ?)")
+        values += (which.pipeline, which.pipeline)
+    if which.unique is not None:
+        texts.append("unique_key = ? and unique_key is not null and finished_at is null")
+        values.append(which.unique)
     if which.triggers:
         texts.append(f"trigger in ({_marks(len(which.triggers))})")
         values += which.triggers
@@ -113,6 +120,17 @@ def _conditions(which: RunFilter) -> tuple[list[str], list[object]]:
 
 def _sources(which: RunFilter) -> list[tuple[str, tuple[object, ...]]]:
     """The narrowest sets that an index gives and that hold every run that fits."""
+    if which.pipeline is not None:
+        return [
+            (
+                "runs indexed by runs_of_pipeline where pipeline = ? and pipeline is not null",
+                (which.pipeline,),
+            ),
+            ("runs where id = ?", (which.pipeline,)),
+        ]
+    if which.unique is not None:
+        held = "unique_key = ? and unique_key is not null and finished_at is null"
+        return [(f"runs indexed by runs_unique where {held}", (which.unique,))]
     if which.tasks:
         return [("runs indexed by runs_of_task where task = ?", (task,)) for task in which.tasks]
     if which.states:

@@ -56,6 +56,11 @@ _LIVE = """
         limit ?)
 """
 
+_ROOTS = """
+    select count(*), min(seq) from runs indexed by runs_roots
+    where task = ? and joins is not null and pipeline is null and finished_at is null
+"""
+
 _RECENT = """
     select seq, state, failures, finished_at - started_at
     from runs indexed by runs_done_by_task
@@ -91,7 +96,7 @@ def overview(
     connection: sqlite3.Connection, now: Micros, tasks: Sequence[str], recent: int, size: int
 ) -> Overview:
     connection.execute(_NEWEST).fetchall()
-    live = _live_tasks(connection)
+    live = _lives(connection)
     return Overview(
         counts=counts(connection),
         oldest_queued=min(_group_heads(connection), default=None),
@@ -121,17 +126,28 @@ def _day(connection: sqlite3.Connection, since: Micros) -> DayStats:
     return DayStats(ok=ok, failed=failed, retried=retried)
 
 
-def _live_tasks(connection: sqlite3.Connection) -> Mapping[str, _Live]:
-    return {task: _live(connection, task) for (task,) in connection.execute(_LIVE_TASKS).fetchall()}
+def live_tasks(connection: sqlite3.Connection) -> list[str]:
+    """The tasks with runs that are not over."""
+    return [task for (task,) in connection.execute(_LIVE_TASKS).fetchall()]
+
+
+def _lives(connection: sqlite3.Connection) -> Mapping[str, _Live]:
+    return {task: _live(connection, task) for task in live_tasks(connection)}
 
 
 def _live(connection: sqlite3.Connection, task: str) -> _Live:
     return _Live(
         queued=_number(connection, task, State.QUEUED),
-        running=_number(connection, task, State.RUNNING),
+        running=_number(connection, task, State.RUNNING) + _roots(connection, task)[0],
         waiting_retry=_first(connection, task, State.RETRYING),
-        current=_first(connection, task, State.RUNNING),
+        current=_first(connection, task, State.RUNNING) or _roots(connection, task)[1],
     )
+
+
+def _roots(connection: sqlite3.Connection, task: str) -> tuple[int, Run | None]:
+    """How many pipelines of this name are not over, and the oldest of them."""
+    number, first = connection.execute(_ROOTS, (task,)).fetchone()
+    return number, None if first is None else read_run(connection, first)
 
 
 def _number(connection: sqlite3.Connection, task: str, state: State) -> int:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from ...model import FINAL, Attempt, NewRun, Run, State, Trigger
+from ...model import FINAL, Attempt, Edge, NewRun, Run, State, Trigger
 from ..attempts import all_attempts
 from .schema import LARGE
 
@@ -16,34 +16,51 @@ PAYLOAD, RESULT, ERROR = 0, 1, 2  # keys in `bodies`: seq * 4 + one of these
 
 INSERT = """
     insert into runs (id, task, state, trigger, lane, pool, due_at, created_at, payload, priority, expires_at,
-        schedule, tick, missed, reason, policy, options, cause, detail, finished_at)
-    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    on conflict (id) do nothing
+        schedule, tick, missed, reason, policy, options, cause, detail, finished_at, outcome, result,
+        unique_key, joins, pipeline, pipeline_name, step, compose)
+    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    on conflict do nothing
 """
 
 RUN = """
     seq, id, task, state, reason, trigger, schedule, tick, missed, due_at, created_at, started_at,
     finished_at, expires_at, claim_no, attempt, failures, crashes, priority, pool, lane, owner, host, pid,
     outcome, exit_code, signal, error, result, payload, policy, options, cause, detail, output,
-    cancel_reason is not null
+    cancel_reason is not null, unique_key, joins, pipeline, pipeline_name, step, compose
 """
 _BY_SEQ = f"select {RUN} from runs where seq = ?"  # noqa: S608 - columns
 _NAMES = Run._fields
 _ERROR, _RESULT, _PAYLOAD = (_NAMES.index(name) for name in ("error", "result", "payload"))
+
+_EDGES = """
+    select before, condition from edges
+    where seq = (select seq from runs where id = ?)
+    order by place
+"""
 
 _ATTEMPT_NAMES = tuple(name for name in Attempt._fields if name != "run_id")
 _EARLIER = f"select {', '.join(_ATTEMPT_NAMES)} from attempts where seq = ? order by number"  # noqa: S608
 
 
 def insert(connection: sqlite3.Connection, run: NewRun) -> bool:
-    """Add a run; False when its id is there already."""
+    """Add a run, and what it waits for; False when its id is there already, or its key is held."""
     cursor = connection.execute(INSERT, new_row(run))
     if cursor.rowcount == 0:
         return False
-    if len(run.payload) > LARGE or not run.payload:
-        seq = cursor.lastrowid or 0
-        put_body(connection, seq, PAYLOAD, run.payload)
+    seq = cursor.lastrowid or 0
+    for kind, text in ((PAYLOAD, run.payload), (RESULT, run.result)):
+        if text is not None and (len(text) > LARGE or not text):
+            put_body(connection, seq, kind, text)
+    put_edges(connection, seq, run.after)
     return True
+
+
+def put_edges(connection: sqlite3.Connection, seq: int, edges: Sequence[Edge]) -> None:
+    """Note what a run waits for."""
+    connection.executemany(
+        "insert into edges (seq, place, before, condition) values (?, ?, ?, ?)",
+        [(seq, place, edge.run_id, edge.condition) for place, edge in enumerate(edges)],
+    )
 
 
 def new_row(run: NewRun) -> Row:
@@ -69,7 +86,25 @@ def new_row(run: NewRun) -> Row:
         run.cause,
         run.detail,
         run.created_at if run.state in FINAL else None,
+        "ok" if run.state is State.SUCCEEDED else None,
+        short(run.result),
+        run.unique,
+        run.join,
+        run.pipeline,
+        run.pipeline_name,
+        run.step,
+        run.compose,
     )
+
+
+def edges_of(connection: sqlite3.Connection, run_ids: Sequence[str]) -> dict[str, tuple[Edge, ...]]:
+    """The edges of these runs, for each that has some."""
+    found: dict[str, tuple[Edge, ...]] = {}
+    for run_id in run_ids:
+        rows = connection.execute(_EDGES, (run_id,)).fetchall()
+        if rows:
+            found[run_id] = tuple(Edge(*row) for row in rows)
+    return found
 
 
 def put_body(connection: sqlite3.Connection, seq: int, kind: int, body: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 APPLICATION_ID = 0x4A6F6252  # "JobR": tells our databases from those of other programs
-VERSION = 1  # PRAGMA user_version
+VERSION = 2  # PRAGMA user_version
 
 LARGE = 4096  # characters: a longer payload, result or error lies in `bodies`; its column holds ''
 
@@ -189,5 +189,72 @@ _VERSION_1 = (
     "insert into facts (name, number) values ('control version', 1)",
 )
 
+# What waits for what. `done`: the predecessor is final, or not there; the hot indexes hold the others alone.
+_VERSION_2 = (
+    *(
+        f"alter table runs add column {name} text"
+        for name in ("unique_key", "joins", "pipeline", "pipeline_name", "step", "compose")
+    ),
+    """
+    create table edges (
+        seq integer not null,
+        place integer not null,
+        before text not null,
+        condition text not null,
+        done integer not null default 0 check (done in (0, 1)),
+        primary key (seq, place)
+    ) strict, without rowid
+    """,
+    """
+    create index edges_open on edges (seq)
+    where done = 0
+    """,
+    """
+    create index edges_awaited on edges (before)
+    where done = 0
+    """,
+    """
+    create unique index runs_unique on runs (unique_key)
+    where unique_key is not null and finished_at is null
+    """,
+    """
+    create index runs_of_pipeline on runs (pipeline)
+    where pipeline is not null
+    """,
+    """
+    create index runs_roots on runs (task)
+    where joins is not null and pipeline is null and finished_at is null
+    """,
+    """
+    create index runs_to_time_out on runs (expires_at)
+    where state = 'waiting' and joins is not null and expires_at is not null and cancel_reason is null
+    """,
+    """
+    create table revocations (
+        target text primary key,
+        since integer not null,
+        until integer,
+        once integer not null check (once in (0, 1)),
+        by text not null
+    ) strict, without rowid
+    """,
+    """
+    create table starts (
+        task text primary key,
+        window integer not null,
+        number integer not null
+    ) strict, without rowid
+    """,
+    # Locks that a running attempt took beside its own; one of an attempt that is over counts no more.
+    """
+    create table extra_locks (
+        seq integer not null,
+        claim_no integer not null,
+        lock text not null,
+        primary key (seq, lock)
+    ) strict, without rowid
+    """,
+)
+
 # Step n leads from version n to version n + 1; version 0 is an empty database.
-STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
+STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)

@@ -9,8 +9,9 @@ from itertools import chain
 from ...model import FINAL, Settle, Started, State
 from ..fences import Fence, holds, is_repeated, quarantined, with_cancel
 from .faults import is_poison
-from .rows import ERROR, RESULT, Row, insert, put_body, short
+from .rows import ERROR, RESULT, Row, put_body, short
 from .schema import LARGE
+from .waits import Changes, add_all, grow
 
 _SUCCEED = """
     update runs
@@ -75,14 +76,15 @@ def mark_started(connection: sqlite3.Connection, started: Sequence[Started]) -> 
     connection.executemany(_STARTED, rows)
 
 
-def settle_all(connection: sqlite3.Connection, settles: Sequence[Settle]) -> list[bool]:
+def settle_all(connection: sqlite3.Connection, settles: Sequence[Settle], changes: Changes) -> list[bool]:
     """Write settles; False where the fence did not hold. No bad row keeps the others from being written."""
+    changes.ended += [settle.id for settle in settles]
     plain = [settle for settle in settles if is_plain(settle)]
     if plain and _succeed(connection, plain):
         if len(plain) == len(settles):
             return [True] * len(settles)
-        return [is_plain(settle) or settle_one(connection, settle) for settle in settles]
-    return [settle_one(connection, settle) for settle in settles]
+        return [is_plain(settle) or settle_one(connection, settle, changes) for settle in settles]
+    return [settle_one(connection, settle, changes) for settle in settles]
 
 
 def is_plain(settle: Settle) -> bool:
@@ -137,7 +139,7 @@ def _plain_row(settle: Settle) -> Row:
     )
 
 
-def settle_one(connection: sqlite3.Connection, settle: Settle) -> bool:
+def settle_one(connection: sqlite3.Connection, settle: Settle, changes: Changes) -> bool:
     """Write one settle with its follow-ups, or (a row that cannot be stored) its failure instead."""
     fence = _fence(connection, settle.seq)
     if fence is None:
@@ -146,12 +148,12 @@ def settle_one(connection: sqlite3.Connection, settle: Settle) -> bool:
         return is_repeated(fence, settle)
     connection.execute("savepoint one")
     try:
-        _write(connection, with_cancel(fence, settle))
+        _write(connection, with_cancel(fence, settle), changes)
     except Exception as error:
         if not is_poison(error):
             raise
         connection.execute("rollback to one")
-        _write(connection, quarantined(settle, error))
+        _write(connection, quarantined(settle, error), changes)
     connection.execute("release one")
     return True
 
@@ -161,7 +163,7 @@ def _fence(connection: sqlite3.Connection, seq: int) -> Fence | None:
     return None if row is None else Fence(row[0], State(row[1]), *row[2:])
 
 
-def _write(connection: sqlite3.Connection, settle: Settle) -> None:
+def _write(connection: sqlite3.Connection, settle: Settle, changes: Changes) -> None:
     is_final = settle.state in FINAL
     if settle.outcome is not None and not is_final:
         connection.execute(_KEEP_ATTEMPT, _attempt_row(settle))
@@ -169,8 +171,9 @@ def _write(connection: sqlite3.Connection, settle: Settle) -> None:
     if settle.outcome is None and settle.attempt > 0:
         connection.execute(_RESTORE_ATTEMPT, (LARGE, settle.seq))
     _write_bodies(connection, settle)
-    for run in settle.follow:
-        insert(connection, run)
+    add_all(connection, settle.follow, settle.ended_at, changes)
+    if settle.state is State.WAITING:
+        grow(connection, settle, changes)
 
 
 def _write_bodies(connection: sqlite3.Connection, settle: Settle) -> None:

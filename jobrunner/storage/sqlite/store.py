@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ...catalogue import Catalogue, Entry
 from ...clock import SystemClock
 from ...durations import MILLISECOND, SECOND, Micros
-from ...model import Attempt, Claim, NewRun, Run, Settle
+from ...model import Attempt, Claim, Edge, NewRun, Run, Settle
 from .. import (
     Exchange,
     ExchangeRequest,
@@ -18,18 +18,20 @@ from .. import (
     OwnerInfo,
     OwnerStatus,
     Pause,
+    Revocation,
     RunFilter,
     Supervisor,
     Tick,
     Verdict,
 )
 from .. import lanes as shared
-from . import claims, control, faults, history, owners, retention, rows, settles, ticks
+from . import claims, control, faults, history, locks, owners, removed, retention, rows, settles, ticks
 from . import overview as summary
 from .adding import Adder
 from .database import BUSY_TIMEOUT, PREFIX, Database, path_of
 from .place import Bell, LockFile
 from .upkeep import Upkeep
+from .waits import Changes, cancel, resolve_all
 
 if TYPE_CHECKING:
     from ...plan import Retention
@@ -40,6 +42,8 @@ CHECK_SECONDS = 2.0  # for the look for damage when a supervisor enters
 
 class SqliteStorage:
     """A storage in one file, for the processes of one machine. May be used from several threads."""
+
+    lease: Micros | None = None  # the lock file tells who lives
 
     def __init__(self, database: Database) -> None:
         self.url = PREFIX + database.path
@@ -68,8 +72,10 @@ class SqliteStorage:
         return self._adder.add(runs)
 
     def cancel(self, run_ids: Sequence[str], now: Micros, *, reason: str = "cancelled") -> list[bool]:
+        changes = Changes()
         with self._database.writing() as connection:
-            done = [control.cancel(connection, run_id, now, reason) for run_id in run_ids]
+            done = [cancel(connection, run_id, now, reason, changes) for run_id in run_ids]
+            resolve_all(connection, changes, now)
         self._written()
         return done
 
@@ -87,6 +93,21 @@ class SqliteStorage:
     def pauses(self, now: Micros) -> list[Pause]:
         with self._database.reading() as connection:
             return control.pauses(connection, now)
+
+    def revoke(self, revocation: Revocation) -> None:
+        with self._database.writing() as connection:
+            control.revoke(connection, revocation)
+        self._written()
+
+    def restore(self, target: str) -> bool:
+        with self._database.writing() as connection:
+            found = control.restore(connection, target)
+        self._written()
+        return found
+
+    def revocations(self, now: Micros) -> list[Revocation]:
+        with self._database.reading() as connection:
+            return control.revocations(connection, now)
 
     def _written(self) -> None:
         """Tell the supervisor, and mind the log when there is none."""
@@ -142,11 +163,12 @@ class SqliteStorage:
         self._bell.close()  # before the lock: the next owner binds the same name
         self._lock_file.release()
 
-    def publish(self, owner: str, catalogue: Catalogue, *, keep: Sequence[str]) -> None:
+    def publish(self, owner: str, catalogue: Catalogue, *, keep: Sequence[str], now: Micros) -> None:
         with self._database.writing() as connection:
             owners.demand_in_force(connection, owner)
             control.publish(connection, catalogue)
             ticks.forget_all_but(connection, keep)
+            removed.cancel_removed(connection, catalogue.tasks, now)
 
     def exchange(self, request: ExchangeRequest) -> Exchange:
         if not request.settled and not request.started:
@@ -163,41 +185,46 @@ class SqliteStorage:
         if claims.has_due(connection, request.now):
             return None
         version = control.version(connection)
-        if version == request.control_version and claims.choose(connection, request, self._used(request)):
-            return None
-        return self._answer(connection, request, version)
+        if version != request.control_version:
+            return self._answer(connection, request, version)
+        choice = claims.choose(connection, request, self._used(request))
+        return None if choice else self._answer(connection, request, version, choice.reopens)
 
     def _exchange(self, connection: sqlite3.Connection, request: ExchangeRequest) -> Exchange:
-        owners.demand_in_force(connection, request.owner)
+        now, changes = request.now, Changes()
+        changes.is_awaited = owners.demand_in_force(connection, request.owner)
         settles.mark_started(connection, request.started)
-        held = settles.settle_all(connection, request.settled)
+        held = settles.settle_all(connection, request.settled, changes)
+        more = claims.promote(connection, now) | claims.expire(connection, now, changes)
+        more |= claims.time_out(connection, now, changes)
+        resolve_all(connection, changes, now)
+        answer = self._claim(connection, request, more=more)
         refused = [settle for settle, holds in zip(request.settled, held, strict=True) if not holds]
-        more = claims.promote(connection, request.now) | claims.expire(connection, request.now)
+        return answer._replace(refused=refused)
+
+    def _claim(self, connection: sqlite3.Connection, request: ExchangeRequest, *, more: bool) -> Exchange:
         version = control.version(connection)
-        claimed: list[Claim] = []
-        if version == request.control_version:
-            choice = claims.choose(connection, request, self._used(request))
-            claimed = claims.take(connection, choice, request.owner, self._host)
-            more |= choice.more
-        return self._answer(connection, request, version, claimed, refused, more=more)
+        if version != request.control_version:
+            return self._answer(connection, request, version)._replace(more=more)
+        choice = claims.choose(connection, request, self._used(request))
+        claimed = claims.take(connection, choice, request, self._host)
+        answer = self._answer(connection, request, version, choice.reopens)
+        return answer._replace(claimed=claimed, more=more or choice.more)
 
     def _answer(
         self,
         connection: sqlite3.Connection,
         request: ExchangeRequest,
         version: int,
-        claimed: list[Claim] | None = None,
-        refused: list[Settle] | None = None,
-        *,
-        more: bool = False,
+        reopens: Micros | None = None,
     ) -> Exchange:
         return Exchange(
-            claimed=claimed or [],
-            refused=refused or [],
+            claimed=[],
+            refused=[],
             cancels=claims.cancels(connection, request.owner),
             control_version=version,
-            next_due=claims.next_due(connection, request.now),
-            more=more,
+            next_due=shared.earliest(claims.next_due(connection, request.now), reopens),
+            more=False,
             now=request.now,
         )
 
@@ -209,12 +236,23 @@ class SqliteStorage:
             return owners.orphans(connection, owner)
 
     def settle(self, settled: Sequence[Settle]) -> list[bool]:
+        changes = Changes()
         with self._database.writing() as connection:
-            return settles.settle_all(connection, settled)
+            written = settles.settle_all(connection, settled, changes)
+            resolve_all(connection, changes, max((settle.ended_at for settle in settled), default=0))
+            return written
 
     def claimed_by(self, owner: str) -> list[Claim]:
         with self._database.reading() as connection:
             return claims.claimed_by(connection, owner)
+
+    def acquire(self, owner: str, seq: int, claim_no: int, lock: str, slots: int) -> bool:
+        with self._database.writing() as connection:
+            return locks.acquire(connection, (owner, seq, claim_no), lock, slots)
+
+    def release(self, owner: str, seq: int, claim_no: int, lock: str) -> bool:
+        with self._database.writing() as connection:
+            return locks.release(connection, (owner, seq, claim_no), lock)
 
     def prune(self, retention_: Retention, now: Micros, *, limit: int = 1000) -> list[str]:
         with self._database.writing() as connection:
@@ -235,6 +273,10 @@ class SqliteStorage:
     def attempts(self, run_id: str) -> list[Attempt]:
         with self._database.reading() as connection:
             return rows.attempts_of(connection, history.find(connection, run_id))
+
+    def edges(self, run_ids: Sequence[str]) -> dict[str, tuple[Edge, ...]]:
+        with self._database.reading() as connection:
+            return rows.edges_of(connection, run_ids)
 
     def wait(self, run_id: str, timeout: float | None) -> Run:
         clock, pause = SystemClock(), threading.Event()

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from ...durations import Micros
+from ...model import NewRun, Reason, State
 from .. import Tick, Verdict
-from ..overlap import naming
-from .rows import insert
+from ..overlap import Standing, behind, is_in_the_way, is_superseded, naming
+from .waits import Changes, add_all, cancel, holder_of, resolve_all, seq_of
+
+# Whether a run, or one of a pipeline's steps, waits for another run to end.
+_BEHIND = """
+    exists (
+        select 1 from edges join runs as waiting using (seq)
+        where edges.condition = 'final' and waiting.state = 'waiting' and waiting.joins is null
+            and waiting.{0})
+"""
+_BEHIND_ROOT = _BEHIND.format("pipeline = runs.id and waiting.pipeline is not null")
 
 # For each state one look into the index, however many runs of the task wait.
-_HOLDER = """
+_FIRST = f"""
     select id from runs
     where seq = (
         select min(seq) from (
@@ -26,9 +37,21 @@ _HOLDER = """
             union all
             select min(seq) from runs indexed by runs_live
             where task = :task and state = 'scheduled' and finished_at is null and tick is not null
+            union all
+            select min(seq) from runs indexed by runs_roots
+            where task = :task and joins is not null and pipeline is null and finished_at is null
+                and (tick is not null or due_at <= :now) and not {_BEHIND_ROOT}
         )
     )
-"""
+"""  # noqa: S608 - constants
+
+_STANDING = f"""
+    select id, state, trigger, tick, due_at, joins is not null and pipeline is null,
+        case when joins is null then {_BEHIND.format("seq = runs.seq")} else {_BEHIND_ROOT} end
+    from runs indexed by runs_live
+    where task = ? and finished_at is null
+    order by seq
+"""  # noqa: S608 - constants
 
 
 def watermarks(
@@ -69,16 +92,59 @@ def _tick(connection: sqlite3.Connection, tick: Tick) -> Verdict:
         "insert or replace into schedules (key, watermark, next_at) values (?, ?, ?)",
         (tick.schedule, tick.tick, tick.next_at),
     )
-    if tick.run is None:
-        return Verdict(tick.tick, accounted=True)
-    holder = None if tick.refused is None else _holder(connection, tick.run.task)
-    if holder is not None and tick.refused is not None:
-        insert(connection, naming(tick.refused, holder))
-    else:
-        insert(connection, tick.run)
+    holder = None if tick.run is None else _enter(connection, tick, tick.run)
     return Verdict(tick.tick, accounted=True, holder=holder)
 
 
-def _holder(connection: sqlite3.Connection, task: str) -> str | None:
-    row = connection.execute(_HOLDER, {"task": task}).fetchone()
+def _enter(connection: sqlite3.Connection, tick: Tick, run: NewRun) -> str | None:
+    """Add the tick's run, or what stands for it; the id of a run in its way."""
+    if tick.overlap in ("queue", "replace"):
+        return _enter_behind(connection, tick, run)
+    first = None if tick.refused is None else _first(connection, run)
+    if tick.refused is not None and first is not None:
+        _add(connection, [naming(tick.refused, first)])
+    else:
+        _add(connection, [run, *tick.members])
+    return first
+
+
+def _first(connection: sqlite3.Connection, run: NewRun) -> str | None:
+    row = connection.execute(_FIRST, {"task": run.task, "now": run.created_at}).fetchone()
     return None if row is None else row[0]
+
+
+def _enter_behind(connection: sqlite3.Connection, tick: Tick, run: NewRun) -> str | None:
+    """Add the tick's run behind what is in its way; what gives way to it is cancelled."""
+    standing = [_standing(row) for row in connection.execute(_STANDING, (run.task,)).fetchall()]
+    holders = [each for each in standing if is_in_the_way(each, run.created_at)]
+    if not seq_of(connection, run.id):
+        gone = [each for each in standing if is_superseded(each)]
+        _end(connection, gone + (holders if tick.overlap == "replace" else []), run.created_at)
+        _add(connection, behind(tick, [each.id for each in holders if _is_live(connection, each.id)]))
+    return holders[0].id if holders else None
+
+
+def _standing(row: Sequence[Any]) -> Standing:
+    run_id, state, trigger, tick, due_at, is_root, is_behind = row
+    return Standing(run_id, State(state), trigger, tick, due_at, bool(is_root), bool(is_behind))
+
+
+def _end(connection: sqlite3.Connection, runs: Sequence[Standing], now: Micros) -> None:
+    changes = Changes()
+    for each in runs:
+        cancel(connection, each.id, now, Reason.SUPERSEDED.value, changes)
+    resolve_all(connection, changes, now)
+
+
+def _is_live(connection: sqlite3.Connection, run_id: str) -> bool:
+    row = connection.execute("select finished_at is null from runs where id = ?", (run_id,)).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _add(connection: sqlite3.Connection, runs: Sequence[NewRun]) -> None:
+    """Add the runs of a tick, which no unique key refuses."""
+    first, changes = runs[0], Changes()
+    if first.unique is not None and holder_of(connection, first.unique) is not None:
+        first = first._replace(unique=None)
+    add_all(connection, [first, *runs[1:]], first.created_at, changes)
+    resolve_all(connection, changes, first.created_at)
