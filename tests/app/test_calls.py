@@ -49,7 +49,7 @@ def publish(jobs: JobRunner, *names: str, timezone: str = "UTC", **changes: Any)
     if storage.url.startswith("memory"):
         storage = open_storage(storage.url)
     assert storage.enter(an_owner(), STATUS)
-    storage.publish("me", catalogue_of(plan), keep=())
+    storage.publish("me", catalogue_of(plan), keep=(), now=NOON)
     storage.leave("me", NOON)
 
 
