@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         WrongArguments,
     )
     from .hooks import Notice, Signal
-    from .model import State
+    from .model import Failure, State
     from .schedule import Schedule, ScheduleError
 
 __version__ = "0.1.0"
@@ -35,6 +35,7 @@ __all__ = [
     "CancelRun",
     "Crontab",
     "CurrentRun",
+    "Failure",
     "JobRunner",
     "JobRunnerError",
     "NotFound",
@@ -68,6 +69,7 @@ _HOMES = {
     "CancelRun": ".context",
     "Crontab": ".app.crontab",
     "CurrentRun": ".context",
+    "Failure": ".model",
     "JobRunner": ".app.runner",
     "JobRunnerError": ".errors",
     "NotFound": ".errors",

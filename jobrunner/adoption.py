@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from .catalogue import catalogue_of
+from .catalogue import catalogue_of, scheduled
 from .durations import SECOND, Micros
 from .errors import StorageUnavailable
 from .events import Emit, RunsRemoved, StorageTrouble
@@ -52,7 +52,7 @@ def _goes_with_its_task(run: Run) -> bool:
 def removed_since(storage: Storage, plan: Plan) -> set[str]:
     """The tasks that were published last and are not in this plan."""
     before = storage.catalogue()
-    return set() if before is None else set(before.tasks) - set(plan.tasks)
+    return set() if before is None else set(before.tasks) - {each.name for each in scheduled(plan)}
 
 
 class Adoption:

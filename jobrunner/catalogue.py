@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,15 +12,15 @@ from .model import pool_lane, task_lane
 from .plain import to_plain
 
 if TYPE_CHECKING:  # clients read catalogues without ever making a plan
-    from .plan import Plan, Task
+    from .plan import Pipeline, Plan, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A task as clients know it."""
+    """A task, or a pipeline, as clients know it."""
 
     name: str
-    kind: str  # command | call
+    kind: str  # command | call | pipeline
     pool: str
     lane: str
     description: str = ""
@@ -37,6 +37,10 @@ class Entry:
     schedule_text: str = ""  # in words
     schedules: tuple[str, ...] = ()  # keys: `Storage.next_ticks` says when each is next
     blocked: str | None = None
+    composition: str | None = None  # of a pipeline: text of composition.Pipeline
+    timeout: Micros | None = None  # of a pipeline, as a whole
+    unique: str | None = None  # key, may name arguments: "{image}"
+    replaces: bool = False  # a newer run takes the key over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +70,49 @@ def catalogue_of(plan: Plan) -> Catalogue:
         file=plan.file,
         hash=plan.hash,
         timezone=plan.timezone,
-        tasks={name: entry_of(task) for name, task in plan.tasks.items()},
+        tasks=entries_of(plan),
         pools=tuple(PoolEntry(name=p.name, kind=p.kind, slots=p.slots) for p in plan.pools.values()),
-        schedules=tuple(rule.key for task in plan.tasks.values() for rule in task.schedules),
+        schedules=tuple(rule.key for each in scheduled(plan) for rule in each.schedules),
     )
 
 
-def entry_of(task: Task) -> Entry:
-    """A task's entry in the catalogue."""
+def scheduled(plan: Plan) -> Iterator[Task | Pipeline]:
+    """The tasks, and then the pipelines."""
+    yield from plan.tasks.values()
+    yield from plan.pipelines.values()
+
+
+def entries_of(plan: Plan) -> dict[str, Entry]:
+    """The entries of all tasks and pipelines."""
+    return {each.name: entry_of(each) for each in scheduled(plan)}
+
+
+def entry_of(task: Task | Pipeline) -> Entry:
+    """The entry of a task or a pipeline in the catalogue."""
+    return _of_pipeline(task) if task.kind == "pipeline" else _of_task(task)  # type: ignore[arg-type]
+
+
+def _of_pipeline(pipeline: Pipeline) -> Entry:
+    return Entry(
+        name=pipeline.name,
+        kind=pipeline.kind,
+        pool="",
+        lane=pool_lane(""),
+        description=pipeline.description,
+        enabled=pipeline.enabled,
+        priority=pipeline.priority,
+        schedule=", ".join(rule.text for rule in pipeline.schedules),
+        schedule_text=", ".join(rule.words for rule in pipeline.schedules),
+        schedules=tuple(rule.key for rule in pipeline.schedules),
+        blocked=pipeline.blocked,
+        composition=pipeline.composition,
+        timeout=pipeline.timeout,
+        unique=None if pipeline.unique is None else pipeline.unique.key,
+        replaces=pipeline.unique is not None and pipeline.unique.replaces,
+    )
+
+
+def _of_task(task: Task) -> Entry:
     return Entry(
         name=task.name,
         kind=task.kind,
@@ -93,12 +132,14 @@ def entry_of(task: Task) -> Entry:
         schedule_text=", ".join(rule.words for rule in task.schedules),
         schedules=tuple(rule.key for rule in task.schedules),
         blocked=task.blocked,
+        unique=None if task.unique is None else task.unique.key,
+        replaces=task.unique is not None and task.unique.replaces,
     )
 
 
 def lane_of(task: Task) -> str:
     """The lane in which a task's runs wait: its own when it is limited or blocked, else its pool's."""
-    limited = task.lock is not None or task.blocked is not None
+    limited = task.lock is not None or task.rate_limit is not None or task.blocked is not None
     return task_lane(task.name) if limited else pool_lane(task.pool)
 
 

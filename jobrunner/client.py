@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from .birth import new_run
@@ -12,10 +12,11 @@ from .catalogue import Entry
 from .codec import encode_arguments
 from .durations import Micros
 from .errors import NotFound, UsageError, WrongArguments
-from .model import NewRun, Run, Trigger, task_lane
+from .model import NewRun, Run, Trigger, task_lane, unique_key
 
 ARGUMENT_LIMIT: Final = 128 * 1024  # bytes; execve refuses one string above it (Linux: MAX_ARG_STRLEN)
 _TASK_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
+_PLACE: Final = re.compile(r"\{([A-Za-z0-9_-]+)\}", re.ASCII)  # in a unique key: {image}, {0}
 _KEYWORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
 
 
@@ -63,15 +64,18 @@ def enqueue(
     due_at: Micros | None = None,
     priority: int | None = None,
     expires: Micros | None = None,
+    unique: str | None = None,
 ) -> NewRun:
     """The run that an enqueue makes. `args` replace the task's own, `kwargs` are merged over its own.
 
+    `unique` takes the place of the task's own key. Of a pipeline this is the root alone: see `whole`.
     Raises WrongArguments for arguments that the task cannot take, PayloadError for what cannot be stored.
     """
     positional = entry.args if args is None else tuple(args)
     named = {**entry.kwargs, **(kwargs or {})}
     check_arguments(entry, positional, named)
-    return new_run(
+    key = key_of(entry, positional, named) if unique is None else unique
+    run = new_run(
         entry,
         run_id=run_id,
         trigger=Trigger.ENQUEUE,
@@ -81,6 +85,39 @@ def enqueue(
         priority=priority,
         expires=expires,
     )
+    if key is None:
+        return run
+    return run._replace(unique=unique_key(entry.name, key), replaces=entry.replaces)
+
+
+def whole(run: NewRun, entry: Entry, entries: Callable[[str], Entry | None]) -> tuple[NewRun, ...]:
+    """The rows to be added: the run itself, or a pipeline's root and its steps.
+
+    Raises NotFound for a step whose task nobody knows.
+    """
+    if entry.composition is None:
+        return (run,)
+    from .composition import begin  # most enqueues do not need it
+
+    return begin(run, entry, entries)
+
+
+def key_of(entry: Entry, args: Sequence[object], kwargs: Mapping[str, object]) -> str | None:
+    """The unique key of a call: the task's own, with the arguments that it names filled in.
+
+    An argument that is not given is nothing: `resize-` for `resize-{size}`.
+    """
+    if entry.unique is None:
+        return None
+    named = {**{str(place): value for place, value in enumerate(args)}, **kwargs}
+    named.update(zip(entry.parameters or (), args, strict=False))
+    return _PLACE.sub(lambda found: _spelt(named.get(found[1], "")), entry.unique)
+
+
+def _spelt(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, default=str)
 
 
 def check_arguments(entry: Entry, args: Sequence[object], kwargs: Mapping[str, object]) -> None:

@@ -6,7 +6,7 @@ a tag:
     {"$tuple": [...]}  {"$set": [...]}  {"$frozenset": [...]}  {"$dict": [[key, value], ...]}
     {"$bytes": base64}  {"$datetime": ISO 8601, or [wall time, zone, fold]}  {"$date": ISO 8601}
     {"$timedelta": microseconds}  {"$decimal": text}  {"$uuid": text}
-    {"$enum": ["module:Class", name, value]}
+    {"$enum": ["module:Class", name, value]}  {"$failure": {...}} of a member of a block that goes on
 
 A dict whose only key begins with `$`, or that has a key other than a string, is written as `$dict`, so
 that no value of a user can be taken for a tag. Nothing is ever imported because a text names it.
@@ -30,6 +30,8 @@ from .errors import PayloadError
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
+
+    from .model import Failure
 
 __all__ = ["LIMIT", "NO_ARGUMENTS", "decode", "decode_arguments", "encode", "encode_arguments"]
 
@@ -137,6 +139,8 @@ def _ready(value: object, place: Place, depth: int) -> object:
         return write(value, place, depth + 1)
     if issubclass(kind, Enum):
         return _ready_enum(cast(Enum, value), place, depth + 1)
+    if _module(kind) == "jobrunner.model" and _qualname(kind) == "Failure":
+        return {"$failure": cast("Failure", value)._asdict()}
     if _module(kind) == "uuid" and _qualname(kind) == "UUID":
         return {"$uuid": str(value)}
     raise PayloadError(f"{place}: {_described(value)} cannot be stored", help=STORABLE)
@@ -380,6 +384,16 @@ def _read_uuid(content: object) -> object:
     return UUID(_words(content))
 
 
+def _read_failure(content: object) -> object:
+    from .model import Failure
+
+    if not isinstance(content, dict) or not all(
+        type(each) in (str, NoneType) for each in [*content, *content.values()]
+    ):
+        raise TypeError("expected texts")
+    return Failure(**content)
+
+
 def _read_enum(content: object) -> object:
     """The member, where its class is at hand; else its plain value. Imports nothing, calls no class."""
     path, name, value = cast("tuple[str, str, object]", _items(content))
@@ -417,6 +431,7 @@ _READERS: Final[Mapping[str, Callable[[object], object]]] = {
     "$decimal": lambda content: Decimal(_words(content)),
     "$uuid": _read_uuid,
     "$enum": _read_enum,
+    "$failure": _read_failure,
 }
 _PLAIN: Final = json.JSONDecoder(parse_constant=_no_constant)
 _TAGGED: Final = json.JSONDecoder(parse_constant=_no_constant, object_hook=_untag)

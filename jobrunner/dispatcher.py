@@ -13,10 +13,10 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from . import birth, lifecycle
-from .catalogue import Entry, entry_of
+from . import composition, lifecycle, steps
+from .catalogue import Entry, entries_of, lane_of
 from .durations import SECOND, Micros
-from .errors import OwnerLost
+from .errors import JobRunnerError, OwnerLost
 from .events import AttemptEnded, Emit, Late, RunBegan, RunRefused, StorageBack, StorageTrouble
 from .execution import Call, Executor
 from .loop import EventLoop, LoopTimer
@@ -33,7 +33,7 @@ from .model import (
 )
 from .plan import Plan, Task
 from .service import Service
-from .storage import Exchange, ExchangeRequest, Rules, Storage, TaskRule
+from .storage import Exchange, ExchangeRequest, Rate, Rules, Storage, TaskRule
 
 FIRST_PAUSE: Micros = SECOND // 10  # after a storage fault; doubled up to LONGEST_PAUSE
 LONGEST_PAUSE: Micros = 5 * SECOND  # so that work resumes within 15 s of the storage's return (I11)
@@ -44,19 +44,19 @@ Tail = Callable[[str, int], str]  # (run id, attempt) -> the end of its captured
 
 def rules_of(plan: Plan) -> Rules:
     """What claims must know about this plan's tasks; a blocked task is left out: nothing of it is claimed."""
-    return Rules(
-        tasks={name: _rule_of(task, plan) for name, task in plan.tasks.items() if task.blocked is None}
-    )
+    rules = {name: _rule_of(task, plan) for name, task in plan.tasks.items() if task.blocked is None}
+    return Rules(tasks={**rules, **steps.RULES})
 
 
 def _rule_of(task: Task, plan: Plan) -> TaskRule:
-    lane = entry_of(task).lane
-    if task.lock is None:
-        return TaskRule(lane=lane, pool=task.pool)
-    slots = plan.locks.get(task.lock.name, 1)
-    return TaskRule(
-        lane=lane, pool=task.pool, lock=task.lock.name, lock_slots=slots, on_busy=task.lock.on_busy
+    limit = task.rate_limit
+    rule = TaskRule(
+        lane=lane_of(task), pool=task.pool, rate=None if limit is None else Rate(limit.limit, limit.window)
     )
+    if task.lock is None:
+        return rule
+    slots = plan.locks.get(task.lock.name, 1)
+    return rule._replace(lock=task.lock.name, lock_slots=slots, on_busy=task.lock.on_busy)
 
 
 @dataclass(slots=True)
@@ -129,7 +129,7 @@ class Dispatcher:
         """Use this plan from now on; running attempts keep the definition they started with."""
         self._plan = plan
         self._rules = rules_of(plan)
-        self._entries: dict[str, Entry] = {name: entry_of(task) for name, task in plan.tasks.items()}
+        self._entries: dict[str, Entry] = entries_of(plan)
 
     def serve(self, executors: Mapping[str, Executor]) -> None:
         """Use these executors, by pool."""
@@ -246,7 +246,8 @@ class Dispatcher:
     def _want(self) -> dict[str, int]:
         if self._unsure or self._held or not self._claiming:
             return {}  # what an unanswered exchange may have claimed takes the room first
-        return {name: room for name, each in self._executors.items() if (room := each.room()) > 0}
+        want = {name: room for name, each in self._executors.items() if (room := each.room()) > 0}
+        return {**want, **steps.WANT}
 
     def _answered(self, answer: Exchange) -> None:
         self._in_flight = None
@@ -352,6 +353,8 @@ class Dispatcher:
         task = self._plan.tasks.get(claim.task)
         if claim.refused is not None:
             self._refuse(claim, task)
+        elif claim.pool == steps.POOL:
+            self._grow(claim)
         elif task is None or not self._claiming or task.pool not in self._executors:
             self._put_back(claim, task)
         else:
@@ -367,12 +370,21 @@ class Dispatcher:
         self._going[claim.seq, claim.claim_no] = Going(claim, call, self._executors[task.pool])
         batches.setdefault(task.pool, []).append(call)
 
+    def _grow(self, claim: Claim) -> None:
+        """A map over its input: its members are known now."""
+        try:
+            settle = composition.grow(claim, self._owner, self._entries.get, self._loop.now())
+        except (ValueError, JobRunnerError) as error:
+            self._quarantine(claim, None, str(error))
+            return
+        self._pending.settled.append(settle)
+
     def _put_back(self, claim: Claim, task: Task | None) -> None:
         """It was claimed, and is not started here: it waits again as if nothing had been."""
         back = Ended(Ending.RECALLED, ended_at=self._loop.now())
         self._pending.settled.append(self._settle(claim, task, back))
 
-    def _quarantine(self, claim: Claim, task: Task, error: str) -> None:
+    def _quarantine(self, claim: Claim, task: Task | None, error: str) -> None:
         """No row that somebody else wrote may end the supervisor; it fails, for all to see."""
         now = self._loop.now()
         claim, ended = claim._replace(options=None), Ended(Ending.BAD_ARGUMENTS, ended_at=now, error=error)
@@ -383,22 +395,23 @@ class Dispatcher:
     def _call(self, claim: Claim, task: Task) -> Call:
         """The call that a claim asks for. Raises ValueError for a damaged row."""
         options = lifecycle.options_of(claim)
+        step = steps.prepared(claim, task, self._tail)
         timeout = task.timeout if options is None or options.timeout is None else options.timeout
         return Call(
             seq=claim.seq,
             claim_no=claim.claim_no,
             run_id=claim.id,
             attempt=claim.attempt,
-            task=task,
-            payload=claim.payload,
+            task=step.task,
+            payload=step.payload,
             trigger=claim.trigger,
             tick=claim.tick,
             missed=claim.missed,
             due_at=claim.due_at,
             timeout=timeout,
             owner=self._owner,
-            cause=claim.cause,
-            env=tuple(options.env.items()) if options is not None else (),
+            cause=step.cause,
+            env=(*step.env, *(options.env.items() if options is not None else ())),
         )
 
     def _cancel(self, cancels: list[tuple[int, int]]) -> None:
@@ -451,4 +464,4 @@ class Dispatcher:
             exit_code=ended.exit_code,
             output_tail=self._tail(claim.id, claim.attempt),
         )
-        return birth.callbacks(self._entries, names, cause, claim.created_at, self._loop.now())
+        return composition.called(self._entries, names, cause, claim.created_at, self._loop.now())

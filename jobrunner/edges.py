@@ -38,6 +38,7 @@ class Resolution(NamedTuple):
     reason: str | None = None  # final ones
     outcome: str | None = None
     result: str | None = None
+    error: str | None = None  # a join that failed with a member: which, and why
 
 
 def resolve(row: Waiting, inputs: Sequence[Input], now: Micros) -> Resolution | None:
@@ -90,8 +91,21 @@ def _joined(row: Waiting, inputs: Sequence[Input]) -> Resolution | None:
         return Resolution(State.CANCELLED, reason=row.cancel_reason)
     well = all(each.state is State.SUCCEEDED for each in inputs)
     if not well and row.join != Join.LIST_ANY:
-        return Resolution(State.FAILED, reason=Reason.UPSTREAM_FAILED.value)
+        return Resolution(State.FAILED, reason=Reason.UPSTREAM_FAILED.value, error=_culprit(inputs))
     return Resolution(State.SUCCEEDED, outcome="ok", result=_result(row.join, inputs))
+
+
+def _culprit(inputs: Sequence[Input]) -> str:
+    """`TASK (RUN): why` of the first member that did not succeed; of a block, what it says itself."""
+    bad = [each for each in inputs if each.state is not State.SUCCEEDED]
+    first = next((each for each in bad if each.state is not State.SKIPPED), bad[0])
+    if first.reason == Reason.UPSTREAM_FAILED and first.error is not None:
+        return first.error
+    return f"{first.task} ({first.run_id}): {_why(first)}"
+
+
+def _why(each: Input) -> str:
+    return each.reason or each.outcome or each.state.value
 
 
 def _result(join: str | None, inputs: Sequence[Input]) -> str | None:
@@ -111,7 +125,7 @@ def failure(each: Input) -> str:
         "task": each.task,
         "run_id": each.run_id,
         "state": each.state.value,
-        "reason": each.reason or each.outcome or each.state.value,
+        "reason": _why(each),
         "error": each.error,
     }
     return json.dumps({"$failure": plain}, separators=(",", ":"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
-from . import birth, lifecycle
+from . import composition, lifecycle
 from .catalogue import Entry
 from .clock import Clock
 from .durations import SECOND, Micros
@@ -63,7 +63,7 @@ def _resolve(orphan: Orphan, begun: bool, entries: Mapping[str, Entry], now: Mic
 
     def follow(state: State, why: str) -> tuple[NewRun, ...]:
         cause = Cause(task=run.task, run_id=run.id, state=state.value, reason=why)
-        return birth.callbacks(entries, policy.on_failure, cause, run.created_at, now)
+        return composition.called(entries, policy.on_failure, cause, run.created_at, now)
 
     return lifecycle.settle_orphan(claim_of(run), orphan.owner.id, policy, ended, callbacks=follow)
 

@@ -190,6 +190,16 @@ class Input(NamedTuple):
     attempt: int
 
 
+class Failure(NamedTuple):
+    """What stands in a list of results in the place of a member that did not succeed."""
+
+    task: str
+    run_id: str
+    state: str
+    reason: str  # the reason if there is one, else the outcome
+    error: str | None = None
+
+
 class Claim(NamedTuple):
     """A claimed run, as the dispatcher gets it from an exchange."""
 

@@ -61,6 +61,22 @@ class LockUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """At most so many starts in each fixed window."""
+
+    limit: int
+    window: Micros
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unique:
+    """While a run with this key is not final, another enqueue is refused, or takes its place."""
+
+    key: str  # may name arguments: "{image}"
+    replaces: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputRule:
     """How much of an attempt's stdout and stderr is kept, and how long (None: by retention)."""
 
@@ -149,6 +165,8 @@ class Task:
     expires: Micros | None = None
     priority: int = 0
     lock: LockUse | None = None
+    rate_limit: RateLimit | None = None
+    unique: Unique | None = None
     pool: str = "default"
     on_interrupt: str = "requeue"  # requeue | fail
     max_crashes: int = 3
@@ -187,8 +205,35 @@ class Task:
 
     @property
     def may_prefetch(self) -> bool:
-        """Whether a call may wait in a worker: not when the claim is the start, nor under a lock."""
-        return self.on_interrupt == "requeue" and self.lock is None
+        """Whether a call may wait in a worker: not if the claim is the start, nor under a lock or a rate."""
+        return self.on_interrupt == "requeue" and self.lock is None and self.rate_limit is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """A named composition of tasks; scheduled, enqueued, paused and shown like one."""
+
+    name: str
+    composition: str  # text of composition.Pipeline
+    description: str = ""
+    args: tuple[object, ...] = ()  # of its first steps
+    kwargs: Mapping[str, object] = field(default_factory=dict)
+    schedules: tuple[ScheduleRule, ...] = ()
+    overlap: Overlap = Overlap.SKIP
+    catch_up: CatchUp = CatchUp.ONE
+    catch_up_window: Micros = DAY
+    catch_up_limit: int = 100
+    jitter: Micros = 0
+    priority: int = 0  # of its steps; 0: each task's own
+    timeout: Micros | None = None  # of the whole
+    unique: Unique | None = None
+    enabled: bool = True
+    blocked: str | None = None
+    line: int = 0  # where it is declared
+
+    @property
+    def kind(self) -> str:
+        return "pipeline"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,5 +283,6 @@ class Plan:
     mail: Mail = Mail()
     shutdown_timeout: Micros = 30 * SECOND
     tasks: Mapping[str, Task] = field(default_factory=dict)
+    pipelines: Mapping[str, Pipeline] = field(default_factory=dict)  # one namespace with the tasks
     watched: tuple[str, ...] = ()  # files and patterns whose change is a change of this plan
     fingerprint: str = ""  # of what those files held when they were read

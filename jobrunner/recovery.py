@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import janitor
-from .catalogue import entry_of
+from .catalogue import entries_of
 from .durations import SECOND, Micros
 from .events import Emit, Recovered
 from .execution.journal import Journal
@@ -32,7 +32,7 @@ class Recovery:
     ) -> None:
         self._storage = storage
         self._owner = owner
-        self._entries = {name: entry_of(task) for name, task in plan.tasks.items()}
+        self._entries = entries_of(plan)
         self._journal = journal
         self._loop = loop
         self._emit = emit

@@ -8,15 +8,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from . import birth
-from .catalogue import Entry, entry_of
+from . import birth, composition
+from .catalogue import Entry, entries_of, scheduled
 from .codec import encode_arguments
 from .durations import SECOND, Micros
 from .errors import OwnerLost
 from .events import Emit, StorageBack, StorageTrouble, TickRefused
 from .loop import EventLoop, LoopTimer
 from .model import NewRun, Reason, State
-from .plan import Overlap, Plan, ScheduleRule, Task
+from .plan import Overlap, Pipeline, Plan, ScheduleRule, Task
 from .policy import Decision, Due, TickPolicy, due_ticks
 from .schedule import Schedule
 from .service import Service
@@ -31,10 +31,11 @@ LONGEST_SLEEP: Micros = 60 * SECOND  # the wall clock may be stepped meanwhile; 
 
 @dataclass(slots=True)
 class Timetable:
-    """One schedule of one task, and how far its ticks are accounted for."""
+    """One schedule of one task or pipeline, and how far its ticks are accounted for."""
 
-    task: Task
+    task: Task | Pipeline
     entry: Entry
+    entries: Mapping[str, Entry]  # of all: a pipeline's steps are among them
     rule: ScheduleRule
     schedule: Schedule
     payload: str
@@ -64,7 +65,7 @@ class Scheduler:
         storage: Storage,
         service: Service,
         emit: Emit,
-        is_paused: Callable[[Task], bool],
+        is_paused: Callable[[Task | Pipeline], bool],
         look_at_clock: Callable[[], object],
         on_added: Callable[[], None],
         on_lost: Callable[[], None],
@@ -153,7 +154,7 @@ class Scheduler:
         writes: list[Write] = []
         while self._heap and (self._heap[0].next_at or 0) <= now and len(writes) < MOST_PER_TURN:
             writes.extend(self._writes(heapq.heappop(self._heap), now))
-        return _spread(_once(writes), now)
+        return [_whole(write) for write in _spread(_once(writes), now)]
 
     def _sleep(self, now: Micros) -> None:
         following = self.next_tick()
@@ -184,7 +185,7 @@ class Scheduler:
             expected = each.tick
         return writes
 
-    def _refusal(self, task: Task) -> Reason | None:
+    def _refusal(self, task: Task | Pipeline) -> Reason | None:
         if not task.enabled:
             return Reason.DISABLED
         if task.blocked is not None:
@@ -284,6 +285,16 @@ def _once(writes: list[Write]) -> list[Write]:
     return kept
 
 
+def _whole(write: Write) -> Write:
+    """The tick of a pipeline with all its known steps."""
+    run, table = write.tick.run, write.table
+    if run is None or run.state is State.SKIPPED:
+        return write
+    root, *members = composition.begin(run, table.entry, table.entries.get)
+    write.tick = write.tick._replace(run=root, members=tuple(members))
+    return write
+
+
 def _spread(writes: list[Write], now: Micros) -> list[Write]:
     """Catch-up runs start over a few seconds, by priority, not all at once (semantics 9)."""
     late = [write for write in writes if write.tick.run is not None and write.tick.run.missed]
@@ -323,7 +334,8 @@ def timetables(
     A schedule that was never seen before starts at `now` (semantics 11); `reboot` has a watermark of its
     own for each boot, which starts at 0: it fires at a supervisor's start unless this boot has its row.
     """
-    tables = [_timetable(task, rule, boot_id) for task in plan.tasks.values() for rule in task.schedules]
+    entries = entries_of(plan)
+    tables = [_timetable(each, rule, boot_id, entries) for each in scheduled(plan) for rule in each.schedules]
     if reboots is not None:
         tables = [each for each in tables if each.schedule.kind != "reboot" or each.rule.key in reboots]
     for reboot, start in ((False, now), (True, 0)):
@@ -335,7 +347,9 @@ def timetables(
     return tables
 
 
-def _timetable(task: Task, rule: ScheduleRule, boot_id: str) -> Timetable:
+def _timetable(
+    task: Task | Pipeline, rule: ScheduleRule, boot_id: str, entries: Mapping[str, Entry]
+) -> Timetable:
     schedule = Schedule.parse(rule.source, rule.timezone, name=task.name)
     if schedule.kind == "reboot":
         rule = ScheduleRule(
@@ -347,7 +361,8 @@ def _timetable(task: Task, rule: ScheduleRule, boot_id: str) -> Timetable:
             args=rule.args,
             kwargs=rule.kwargs,
         )
-    return Timetable(task, entry_of(task), rule, schedule, _payload(task, rule), 0, None)
+    entry = entries[task.name]
+    return Timetable(task, entry, entries, rule, schedule, _payload(task, rule), 0, None)
 
 
 def boot_key(key: str, boot_id: str) -> str:
@@ -355,7 +370,7 @@ def boot_key(key: str, boot_id: str) -> str:
     return f"{key}|boot {boot_id}"
 
 
-def _payload(task: Task, rule: ScheduleRule) -> str:
+def _payload(task: Task | Pipeline, rule: ScheduleRule) -> str:
     """A schedule's own args replace the task's, its kwargs are merged over them."""
     kwargs: Mapping[str, object] = {**task.kwargs, **(rule.kwargs or {})}
     return encode_arguments(task.args if rule.args is None else rule.args, kwargs)

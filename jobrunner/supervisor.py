@@ -31,7 +31,7 @@ from .notify.spool import Spool
 from .opening import Opening
 from .output import remove, tail
 from .place import output_root, state_folder
-from .plan import Plan, Task
+from .plan import Pipeline, Plan, Task
 from .pools import Pools
 from .pulse import Pulse, Sight
 from .recovery import Recovery
@@ -303,8 +303,10 @@ class Supervisor:
         self._scheduler.jumped(reason)
         self._dispatcher.wake()
 
-    def _is_paused(self, task: Task) -> bool:
-        targets, now = {"all", f"task:{task.name}", f"pool:{task.pool}"}, self._loop.now()
+    def _is_paused(self, task: Task | Pipeline) -> bool:
+        targets, now = {"all", f"task:{task.name}"}, self._loop.now()
+        if isinstance(task, Task):
+            targets.add(f"pool:{task.pool}")
         return any(p.target in targets and (p.until is None or p.until > now) for p in self._pauses)
 
     def _read_pauses(self) -> None:

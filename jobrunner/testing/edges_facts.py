@@ -179,6 +179,8 @@ class EdgeFacts:
         run = desk.storage.run(row.id)
         assert (run.state, run.result, run.finished_at) == (state, result, NOON)
         assert run.reason == (None if state is State.SUCCEEDED else "upstream failed")
+        failed = members[ends.index("f")] if "f" in ends else None
+        assert run.error == (None if failed is None else f"resize ({failed.id}): exit 1")
 
     def test_a_join_of_any_end_has_a_failure_in_the_place_of_what_failed(self, desk: Desk) -> None:
         good, bad, late = a_run(), a_run(), a_run(expires_at=NOON + MINUTE, priority=-1)

@@ -16,7 +16,7 @@ FLOORS = (
     """errors clock model plan plain ids catalogue codec events durations schedule retry machine place context
     fingerprint difference""",
     "lifecycle policy composition birth edges hooks",
-    "storage execution output notify logs systemd",
+    "storage execution output notify logs systemd steps",
     """loop service pools scheduler dispatcher janitor herald retention vitals pulse opening recovery stopping
     watch inquiry control adoption""",
     "reloader supervisor",

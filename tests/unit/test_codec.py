@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from jobrunner import codec
 from jobrunner.codec import decode, decode_arguments, encode, encode_arguments
 from jobrunner.errors import PayloadError
+from jobrunner.model import Failure
 
 
 class Colour(enum.Enum):
@@ -312,3 +313,17 @@ def test_reading_an_enum_runs_no_code_of_a_module(monkeypatch: pytest.MonkeyPatc
 
 def test_a_member_that_is_gone_is_its_plain_value() -> None:
     assert decode(json.dumps({"$enum": [f"{__name__}:Colour", "BLUE", "blue"]})) == "blue"
+
+
+def test_what_stands_for_a_member_that_failed_comes_back_as_a_failure() -> None:  # rule 35
+    failure = Failure("resize", "r7", "failed", "exit 3", None)
+    text = encode([failure])
+    assert text.startswith('[{"$failure":{"task":"resize"')
+    assert decode(text) == [failure]
+    assert type(decode(text)[0]) is Failure  # type: ignore[index]
+
+
+@pytest.mark.parametrize("content", ["1", "{}", '{"task":1}', '{"task":"a","x":"b"}'])
+def test_a_damaged_failure_is_refused(content: str) -> None:
+    with pytest.raises(PayloadError):
+        decode(f'{{"$failure":{content}}}')

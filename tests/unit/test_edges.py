@@ -102,7 +102,9 @@ def test_a_result_that_is_not_there_is_null_in_the_list() -> None:
 @pytest.mark.parametrize("state", sorted(FINAL - {State.SUCCEEDED}))
 def test_a_join_fails_with_a_member_unless_any_end_is_as_good(state: State) -> None:
     for join in (Join.LAST, Join.LIST):
-        assert joined(join, State.SUCCEEDED, state) == Resolution(State.FAILED, reason="upstream failed")
+        failed = joined(join, State.SUCCEEDED, state)
+        assert failed is not None
+        assert (failed.state, failed.reason, failed.result) == (State.FAILED, "upstream failed", None)
     found = joined(Join.LIST_ANY, State.SUCCEEDED, state)
     assert found is not None
     assert found.state is State.SUCCEEDED
@@ -115,6 +117,21 @@ def test_a_join_that_was_cancelled_says_why(join: Join) -> None:
     assert joined(join, *ends, cancel_reason="removed") == Resolution(State.CANCELLED, reason="removed")
     assert joined(join, *ends, cancel_reason="timeout") == Resolution(State.FAILED, outcome="timeout")
     assert joined(join, State.RUNNING, cancel_reason="timeout") is None
+
+
+def test_a_failed_join_tells_which_member_failed_and_a_block_of_blocks_tells_the_same() -> None:
+    row = PLAIN._replace(join="last")
+    skipped = an_input(State.SKIPPED, "final", task="mail", reason="upstream failed", outcome=None)
+    bad = an_input(State.FAILED, "final", run_id="r7", outcome="exit 3")
+    for inputs in ([bad, skipped], [skipped, bad]):
+        inner = resolve(row, inputs, NOW)
+        assert inner is not None
+        assert inner.error == "resize (r7): exit 3"
+    block = an_input(State.FAILED, "final", task="(parallel)", reason="upstream failed", error="x (r7): y")
+    for inputs, text in (([block], "x (r7): y"), ([skipped], "mail (id): upstream failed")):
+        outer = resolve(row, inputs, NOW)
+        assert outer is not None
+        assert outer.error == text
 
 
 def test_a_failure_says_the_reason_else_the_outcome_else_the_state() -> None:

@@ -82,7 +82,7 @@ class House:
         if new.unique is not None and new.state not in FINAL:
             self.keys[new.unique] = seq
         self._place(seq)
-        if new.state is State.WAITING:
+        if new.state is State.WAITING or new.after:
             self.join(seq, new.after)
 
     def join(self, seq: int, edges: tuple[Edge, ...]) -> None:

@@ -78,7 +78,7 @@ def _apply(house: House, run: Run, then: Resolution, now: Micros) -> None:
     if then.state is None:
         house.ended.append(house.remove(run.seq))
     elif then.state in FINAL:
-        end = {"reason": then.reason, "outcome": then.outcome, "result": then.result}
+        end = {"reason": then.reason, "outcome": then.outcome, "result": then.result, "error": then.error}
         house.update(run.seq, state=then.state, finished_at=now, **end)
     else:
         house.update(run.seq, state=then.state, due_at=then.due_at, expires_at=then.expires_at)

@@ -130,8 +130,9 @@ def _apply(connection: sqlite3.Connection, seq: int, then: Resolution, now: Micr
         connection.execute("delete from bodies where key between ? and ?", (seq * 4, seq * 4 + 3))
     elif then.state in FINAL:
         connection.execute(
-            "update runs set state = ?, finished_at = ?, reason = ?, outcome = ?, result = ? where seq = ?",
-            (then.state.value, now, then.reason, then.outcome, short(then.result), seq),
+            "update runs set state = ?, finished_at = ?, reason = ?, outcome = ?, result = ?, error = ?"
+            " where seq = ?",
+            (then.state.value, now, then.reason, then.outcome, short(then.result), then.error, seq),
         )
         if then.result is not None and len(then.result) > LARGE:
             put_body(connection, seq, RESULT, then.result)
@@ -185,9 +186,9 @@ def _add(connection: sqlite3.Connection, run: NewRun, now: Micros, changes: Chan
         _take_key(connection, run, now, changes)
     if not insert(connection, run):
         return False
-    if run.state is State.WAITING:
+    if run.state is State.WAITING or run.after:
         changes.born.append(seq_of(connection, run.id))
-    elif run.state in FINAL:
+    if run.state in FINAL:
         changes.ended.append(run.id)
     return True
 

@@ -1,0 +1,107 @@
+"""What a claim of a step becomes: its arguments, its input, what it was called for, or what grows of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from ..durations import Micros
+from ..model import Cause, Claim, Condition, Edge, Input, Join, NewRun, Settle, State
+from .result import as_json, items_of, with_input
+from .spec import Map, from_text
+from .weave import Before, Entries, Place, Weaver
+
+_DAMAGE = (ValueError, TypeError, AttributeError, KeyError)
+
+
+class Composed(NamedTuple):
+    """How an attempt of a step is called."""
+
+    payload: str
+    input: str | None = None  # JSON, for a command
+
+
+def compose(claim: Claim, *, is_command: bool) -> Composed:
+    """The call of a claimed run. Raises ValueError for a damaged row."""
+    rule = _rule(claim)
+    if not rule.get("input"):
+        return Composed(claim.payload)
+    result = next((each.result for each in claim.inputs if each.condition == Condition.OK), None)
+    try:
+        if is_command:
+            return Composed(claim.payload, as_json(result))
+        return Composed(with_input(claim.payload, rule.get("own", ()), result))
+    except _DAMAGE as error:
+        raise ValueError(f"the row is damaged: input {result!a:.200}") from error
+
+
+def cause_of(claim: Claim, tail: str) -> Cause | None:
+    """The end that a handler is called for; None for another run. `tail` is the end of its output."""
+    if not _rule(claim).get("cause") or not claim.inputs:
+        return None
+    ended = claim.inputs[0]
+    return Cause(
+        task=ended.task,
+        run_id=ended.run_id,
+        state=ended.state.value,
+        reason=ended.reason or ended.outcome or ended.state.value,
+        exit_code=ended.exit_code,
+        output_tail=tail,
+    )
+
+
+def called_for(claim: Claim) -> Input | None:
+    """The run whose end a handler is called for."""
+    return claim.inputs[0] if claim.inputs and _rule(claim).get("cause") else None
+
+
+def _rule(claim: Claim) -> dict[str, Any]:
+    if claim.compose is None or not claim.compose.startswith("{"):
+        return {}
+    try:
+        rule = json.loads(claim.compose)
+    except ValueError as error:
+        raise ValueError(f"the row is damaged: compose {claim.compose!a:.200}") from error
+    return rule if isinstance(rule, dict) else {}
+
+
+def grow(claim: Claim, owner: str, entries: Entries, now: Micros) -> Settle:
+    """The settle that lets a claimed map grow: its members, and the map waiting for them.
+
+    Raises PayloadError for an input that is no list, NotFound for a task that nobody knows any more.
+    """
+    node: Map = from_text(claim.compose or "")
+    result = next((each.result for each in claim.inputs if each.condition == Condition.OK), None)
+    items = [] if node.over is not None else items_of(result)
+    members = _members(claim, node, items, entries, now)
+    edges = tuple(Edge(run.id, Condition.FINAL.value) for run in members if _parent(run.step) == claim.step)
+    return Settle(
+        seq=claim.seq,
+        claim_no=claim.claim_no,
+        owner=owner,
+        id=claim.id,
+        state=State.WAITING,
+        outcome=None,
+        attempt=claim.attempt - 1,
+        failures=claim.failures,
+        crashes=claim.crashes,
+        due_at=claim.due_at,
+        started_at=None,
+        ended_at=now,
+        follow=members,
+        join=(Join.LIST_ANY if node.goes_on else Join.LIST).value,
+        after=edges,
+    )
+
+
+def _members(claim: Claim, node: Map, items: list[str], entries: Entries, now: Micros) -> tuple[NewRun, ...]:
+    place = Place(claim.pipeline or claim.id, claim.pipeline_name or claim.task, now, now, claim.priority)
+    weaver = Weaver(place, entries)
+    weaver.members(node, items, claim.step or "", Before())
+    return tuple(weaver.runs)
+
+
+def _parent(step: str | None) -> str:
+    """The place above; a handler (`2.f1`) is no member."""
+    above, _, last = (step or "").rpartition(".")
+    return above if last.isdigit() else "-"
