@@ -235,6 +235,10 @@ class Pipeline:
     def kind(self) -> str:
         return "pipeline"
 
+    @property
+    def pool(self) -> str:
+        return ""  # its steps have theirs
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:

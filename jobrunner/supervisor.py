@@ -304,9 +304,7 @@ class Supervisor:
         self._dispatcher.wake()
 
     def _is_paused(self, task: Task | Pipeline) -> bool:
-        targets, now = {"all", f"task:{task.name}"}, self._loop.now()
-        if isinstance(task, Task):
-            targets.add(f"pool:{task.pool}")
+        targets, now = {"all", f"task:{task.name}", f"pool:{task.pool}"}, self._loop.now()
         return any(p.target in targets and (p.until is None or p.until > now) for p in self._pauses)
 
     def _read_pauses(self) -> None:

@@ -25,7 +25,7 @@ from ..ids import new_id
 from ..loop import EventLoop
 from ..machine import boot_id, hostname, process_start
 from ..model import Ended, Ending, Run
-from ..plan import Plan, Task
+from ..plan import Pipeline, Plan, Task
 from ..scheduler import Scheduler, timetables
 from ..service import Service
 from ..storage import OwnerInfo, OwnerStatus, Pause, Storage
@@ -179,7 +179,7 @@ class Inline:
 
     def _publish(self) -> None:
         catalogue = catalogue_of(self._plan)
-        self.storage.publish(self._owner, catalogue, keep=catalogue.schedules)
+        self.storage.publish(self._owner, catalogue, keep=catalogue.schedules, now=self.clock.now())
 
     def _begin(self, *, ticks: bool) -> None:
         now = self.clock.now()
@@ -258,7 +258,7 @@ class Inline:
     def _read_pauses(self) -> None:
         self._pauses = tuple(self.storage.pauses(self.clock.now()))
 
-    def _is_paused(self, task: Task) -> bool:
+    def _is_paused(self, task: Task | Pipeline) -> bool:
         targets, now = {"all", f"task:{task.name}", f"pool:{task.pool}"}, self.clock.now()
         return any(p.target in targets and (p.until is None or p.until > now) for p in self._pauses)
 
