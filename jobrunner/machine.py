@@ -22,6 +22,15 @@ def boot_id() -> str:
         return ""
 
 
+@cache
+def pid_space() -> str:
+    """Where a pid means a process: this boot and this pid namespace; "" where the kernel tells neither."""
+    try:
+        return f"{boot_id()} {os.readlink('/proc/self/ns/pid')}" if boot_id() else ""
+    except OSError:
+        return ""
+
+
 def process_start(pid: int) -> int | None:
     """When a process started, in clock ticks since boot; None when there is no such process."""
     fields = _stat(pid)

@@ -1,0 +1,67 @@
+"""What Redis says when it cannot do something, as the errors of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis.exceptions as said
+
+from ...errors import StorageError, StorageRefused, StorageUnavailable
+
+# By the first word of the answer: what it means, whether it may work later, and the next step.
+_ANSWERS: dict[str, tuple[str, bool, str]] = {
+    "LOADING": ("it still loads its data", True, "it goes on by itself"),
+    "OOM": ("it has no memory left (`maxmemory`)", True, "runs still finish; give it more memory, or prune"),
+    "MISCONF": ("it cannot write to its disk", True, "look at the log of the server: mostly a full disk"),
+    "BUSY": ("it is busy with a long script", True, "redis-cli SCRIPT KILL ends a script that only reads"),
+    "MASTERDOWN": ("it is a replica whose master is down", True, "it goes on by itself"),
+    "CLUSTERDOWN": ("its cluster is down", True, "look at CLUSTER INFO"),
+    "TRYAGAIN": ("its cluster is moving keys", True, "it goes on by itself"),
+    "NOREPLICAS": ("it has too few replicas", True, "look at min-replicas-to-write"),
+    "READONLY": ("it is a read-only replica", False, "write the URL of the master"),
+    "NOAUTH": ("it wants a password", False, "write redis://:PASSWORD@HOST or redis://USER:PASSWORD@HOST"),
+    "WRONGPASS": ("it refused user name and password", False, "look at the URL, and at ACL LIST"),
+    "NOPERM": ("this user may not do that", False, "the user needs ~{NAMESPACE}:* &{NAMESPACE}:* +@all -@admin"),
+    "MOVED": ("the keys are on another node of its cluster", False, "write the URL of that node"),
+}
+
+
+def refusal(address: str, error: Exception) -> StorageError:
+    """The contract's error for what redis-py raised."""
+    text = str(error)
+    first = text.partition(" ")[0].rstrip(":")
+    if isinstance(error, said.BusyLoadingError):
+        first = "LOADING"
+    elif isinstance(error, said.AuthenticationError):
+        first = "NOAUTH" if "without any password" not in text and "required" in text else "WRONGPASS"
+    elif isinstance(error, said.OutOfMemoryError):
+        first = "OOM"
+    elif isinstance(error, said.ReadOnlyError):
+        first = "READONLY"
+    if first in _ANSWERS:
+        meaning, passes, help_ = _ANSWERS[first]
+        kind = StorageUnavailable if passes else StorageRefused
+        return kind(f"Redis at {address}: {meaning}", help=help_)
+    if isinstance(error, said.TimeoutError):
+        return StorageUnavailable(f"Redis at {address} does not answer", help="look at the server, the network")
+    if isinstance(error, said.ConnectionError | OSError):
+        return StorageUnavailable(
+            f"Redis at {address} cannot be reached: {_cause(error)}", help="is it running? is the URL right?"
+        )
+    return StorageRefused(f"Redis at {address} refused a call: {text[:300]!a}", help="look at its log")
+
+
+def _cause(error: Exception) -> str:
+    cause = error.__cause__ or error.__context__ or error
+    text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    return str(text).rstrip(".")[:200]
+
+
+@contextmanager
+def translated(address: str) -> Iterator[None]:
+    """Raise the contract's errors in the place of redis-py's."""
+    try:
+        yield
+    except (said.RedisError, OSError) as error:
+        raise refusal(address, error) from error

@@ -1,0 +1,486 @@
+-- Claims: `jobrunner.storage.lanes`, as Redis has to say it. A claim reads only the heads of open lanes,
+-- however much waits elsewhere.
+
+local MOST_STRANGERS = 500 -- runs that one claim sends from a lane to another
+local MOST_REFUSED = 100 -- runs that one claim refuses for a busy lock
+local MOST_STARTS = 2147483648 -- of a task without a rate
+local BLOCK = 100 -- places read from a lane at a time
+
+local CLAIM = { 'id', 'task', 'claim_no', 'attempt', 'failures', 'crashes', 'payload', 'priority', 'due_at',
+  'created_at', 'trigger', 'pool', 'tick', 'missed', 'policy', 'options', 'cause', 'pipeline',
+  'pipeline_name', 'step', 'compose', 'after' }
+
+-- Queue what is due; true when there is more of it.
+local function promote()
+  local due = call('ZRANGEBYSCORE', P .. 'due', '-inf', int(NOW), 'LIMIT', 0, MOST_AT_ONCE)
+  for _, padded in ipairs(due) do
+    change(row(unpad(padded)), { state = 'queued' })
+  end
+  return #due == MOST_AT_ONCE
+end
+
+-- End what was not started in time, and pipelines whose time is up; true when there is more of it.
+local function expire()
+  local late = call('ZRANGEBYSCORE', P .. 'expiry', '-inf', int(NOW), 'LIMIT', 0, MOST_AT_ONCE)
+  for _, padded in ipairs(late) do
+    local r = row(unpad(padded))
+    if r.state == 'waiting' then
+      cancel(r.id, 'timeout')
+    elseif expires_in(r) then
+      change(r, { state = 'expired', reason = 'expired', finished_at = int(NOW) })
+    end
+  end
+  return #late == MOST_AT_ONCE
+end
+
+-- --- what is held at this moment -----------------------------------------------------------------------
+
+local floor = {} -- rules, paused, marks, locks, starts, revoked, reopens
+
+local function rule_of(task)
+  local rule = floor.rules[task]
+  if rule == nil then
+    local text = call('HGET', P .. 'rules:' .. request.rules, task)
+    rule = text and cjson.decode(text) or false
+    if rule then
+      rule.lane, rule.pool, rule.lock, rule.slots, rule.on_busy = unpack(rule, 1, 5)
+      rule.limit, rule.window = rule[6] or nil, rule[7] or nil
+    end
+    floor.rules[task] = rule
+  end
+  return rule
+end
+
+local function in_force(key)
+  local found = {}
+  for target, text in pairs(map(call('HGETALL', P .. key))) do
+    local each = cjson.decode(text)
+    if type(each['until']) ~= 'number' or each['until'] > NOW then
+      found[target] = each
+    end
+  end
+  return found
+end
+
+local function free(rule)
+  local held = floor.locks[rule.lock]
+  if not held then
+    held = call('SCARD', P .. 'lock:' .. rule.lock)
+    floor.locks[rule.lock] = held
+  end
+  return rule.slots - held
+end
+
+local function window_of(rule)
+  return NOW - NOW % rule.window
+end
+
+local function starts_of(task, rule)
+  local starts = floor.starts[task]
+  if not starts then
+    local kept = call('HMGET', P .. 'rate:' .. task, 'window', 'starts')
+    starts = kept[1] == int(window_of(rule)) and tonumber(kept[2]) or 0
+    floor.starts[task] = starts
+  end
+  return starts
+end
+
+local function left_of(task, rule)
+  return rule.limit and rule.limit - starts_of(task, rule) or MOST_STARTS
+end
+
+local function note_window(rule)
+  if rule.limit then
+    floor.reopens = math.min(floor.reopens or math.huge, window_of(rule) + rule.window)
+  end
+end
+
+-- --- lanes ---------------------------------------------------------------------------------------------
+
+local function limit_of(task, rule, room)
+  if room <= 0 then
+    return room
+  end
+  local left = left_of(task, rule)
+  if left <= 0 then
+    note_window(rule)
+    return 0
+  end
+  if rule.lock ~= '' then
+    room = rule.on_busy == 'wait' and math.min(room, free(rule)) or room + MOST_REFUSED
+  end
+  return math.min(room, left)
+end
+
+local function open_pool(lane, pool)
+  if floor.paused[lane] then
+    return nil
+  end
+  local room = request.want[pool] or 0
+  if room > 0 then
+    return { name = lane, pool = pool, limit = room }
+  end
+  -- A pool that no task uses any more: its runs find their way by their tasks' lanes.
+  if call('HEXISTS', P .. 'rules:' .. request.rules, 'pool ' .. pool) == 1 then
+    return nil
+  end
+  return { name = lane, pool = '', limit = 0 }
+end
+
+local function open_lane(lane)
+  local kind, name = string.match(lane, '^(%a+):(.*)$')
+  if kind == 'pool' then
+    return open_pool(lane, name)
+  elseif kind == 'paused' then
+    return not floor.paused['task:' .. name] and { name = lane, pool = '', limit = 0 } or nil
+  end
+  local rule = rule_of(name)
+  if not rule or floor.paused[lane] or floor.paused['pool:' .. rule.pool] then
+    return nil
+  end
+  local room = request.want[rule.pool] or 0
+  local limit = limit_of(name, rule, room)
+  return limit > 0 and { name = lane, pool = rule.pool, limit = limit, is_full = limit < room } or nil
+end
+
+-- Where a run belongs: here, or (a stranger) in another lane.
+local function lane_of(lane, head)
+  if head.pipeline_name and floor.paused['task:' .. head.pipeline_name] then
+    return 'paused:' .. head.pipeline_name
+  end
+  local rule, own = rule_of(head.task), 'task:' .. head.task
+  return rule and rule.lane == lane and not floor.paused[own] and lane or own
+end
+
+local function head_of(place)
+  local seq = unpad(string.sub(place, -16))
+  local values = call('HMGET', P .. 'run:' .. seq, 'task', 'pipeline_name', 'pipeline', 'id', 'expires_at',
+    'claim_no')
+  return { seq = seq, place = place, task = values[1], pipeline_name = values[2], pipeline = values[3],
+    id = values[4], is_late = values[5] and values[6] == '0' and tonumber(values[5]) <= NOW }
+end
+
+-- Read a lane's heads; true when it was left before its end for another cause than a limit.
+local function read(lane, heads, strangers)
+  local left, moved, start = lane.limit, 0, 0
+  local size = math.min(BLOCK, left + 1)
+  while true do
+    local places = call('ZRANGE', P .. 'lane:' .. lane.name, start, start + size - 1)
+    if #places == 0 and start == 0 then
+      call('SREM', P .. 'lanes', lane.name)
+    end
+    for _, place in ipairs(places) do
+      local head = head_of(place)
+      local home = not head.is_late and lane_of(lane.name, head)
+      if home == lane.name then
+        if left == 0 then
+          return not lane.is_full
+        end
+        heads[#heads + 1] = head
+        left = left - 1
+      elseif home then
+        strangers[#strangers + 1] = { head.seq, home }
+        moved = moved + 1
+        if moved == MOST_STRANGERS then
+          return true
+        end
+      end
+    end
+    if #places < size then
+      return false
+    end
+    start, size = start + size, BLOCK
+  end
+end
+
+-- --- the choice ----------------------------------------------------------------------------------------
+
+-- The revocation that a run meets, and what it cancels: the run, or its pipeline.
+local function mark_of(head)
+  if head.pipeline then
+    for _, target in ipairs({ 'run:' .. head.pipeline, head.pipeline_name and 'task:' .. head.pipeline_name or '' }) do
+      if floor.marks[target] then
+        return target, head.pipeline
+      end
+    end
+  end
+  for _, target in ipairs({ 'run:' .. head.id, 'task:' .. head.task }) do
+    if floor.marks[target] then
+      return target, head.id
+    end
+  end
+end
+
+local function revokes(head, choice)
+  if head.pipeline and floor.revoked[head.pipeline] then
+    return true
+  end
+  local target, id = mark_of(head)
+  if not target then
+    return false
+  end
+  floor.revoked[id] = true
+  choice.revoked[#choice.revoked + 1] = id
+  if floor.marks[target].once then
+    floor.marks[target] = nil
+    choice.used[#choice.used + 1] = target
+  end
+  choice.more = true
+  return true
+end
+
+local function accept(head, rule, choice)
+  if rule.lock ~= '' then
+    floor.locks[rule.lock] = floor.locks[rule.lock] + 1
+    head.lock = rule.lock
+  end
+  if rule.limit then
+    floor.starts[head.task] = floor.starts[head.task] + 1
+    choice.rated[head.task] = rule
+  end
+  choice.claims[#choice.claims + 1] = head
+end
+
+local function choose(heads, room, choice)
+  table.sort(heads, function(a, b)
+    return a.place < b.place
+  end)
+  local refused = 0
+  for _, head in ipairs(heads) do
+    local rule = rule_of(head.task)
+    if revokes(head, choice) then
+      -- it is cancelled instead
+    elseif left_of(head.task, rule) <= 0 then
+      note_window(rule)
+    elseif rule.lock ~= '' and free(rule) <= 0 then
+      if rule.on_busy ~= 'wait' and refused < MOST_REFUSED then
+        head.refused = 'lock busy'
+        choice.claims[#choice.claims + 1] = head
+        refused = refused + 1
+      end
+    elseif room <= 0 then
+      choice.more = true
+    else
+      room = room - 1
+      accept(head, rule, choice)
+    end
+  end
+end
+
+local function chosen()
+  local choice = { claims = {}, strangers = {}, revoked = {}, used = {}, rated = {}, more = false }
+  local by_pool, pools = {}, {}
+  if floor.paused.all then
+    return choice
+  end
+  local lanes = call('SMEMBERS', P .. 'lanes')
+  table.sort(lanes)
+  for _, name in ipairs(lanes) do
+    local lane = open_lane(name)
+    if lane then
+      if not by_pool[lane.pool] then
+        by_pool[lane.pool] = {}
+        pools[#pools + 1] = lane.pool
+      end
+      choice.more = read(lane, by_pool[lane.pool], choice.strangers) or choice.more
+    end
+  end
+  for _, pool in ipairs(pools) do
+    choose(by_pool[pool], request.want[pool] or 0, choice)
+  end
+  choice.more = choice.more or #choice.strangers > 0 -- they may be claimed from where they are sent
+  return choice
+end
+
+-- --- the write -----------------------------------------------------------------------------------------
+
+local GONE = { 'started_at', 'pid', 'outcome', 'exit_code', 'signal', 'error', 'result', 'output', 'reason' }
+
+local function inputs_of(after)
+  local inputs = {}
+  for _, edge in ipairs(after and cjson.decode(after) or {}) do
+    local each = input_of(edge[1])
+    if each then
+      inputs[#inputs + 1] = { edge[1], each.task, each.state, edge[2], each.result, each.reason, each.outcome,
+        each.error, each.exit_code, each.attempt }
+    else
+      inputs[#inputs + 1] = { edge[1], '', 'skipped', edge[2], false, false, false, false, false, '0' }
+    end
+  end
+  return inputs
+end
+
+local function claim_of(seq, refused)
+  local values = call('HMGET', P .. 'run:' .. seq, unpack(CLAIM))
+  local after = values[#CLAIM]
+  values[#CLAIM] = seq
+  values[#CLAIM + 1] = refused or false
+  if values[#CLAIM - 1] then
+    values[#CLAIM + 2] = inputs_of(after)
+  end
+  return values
+end
+
+local function take(head, owner, host)
+  local r = row(head.seq)
+  if r.state ~= 'queued' then
+    return nil -- a revocation met later in this very claim has ended it
+  end
+  call('HDEL', P .. 'run:' .. head.seq, unpack(GONE))
+  change(r, {
+    state = 'running',
+    owner = owner,
+    host = host,
+    lock = head.lock or false,
+    claim_no = int(tonumber(r.claim_no) + 1),
+    attempt = int(tonumber(r.attempt) + 1),
+  })
+  return claim_of(head.seq, head.refused)
+end
+
+local function take_all(choice, owner)
+  for _, each in ipairs(choice.strangers) do
+    change(row(each[1]), { lane = each[2] })
+  end
+  for _, target in ipairs(choice.used) do
+    call('HDEL', P .. 'revocations', target)
+  end
+  for _, id in ipairs(choice.revoked) do
+    cancel(id, 'revoked')
+  end
+  ripple()
+  for task, rule in pairs(choice.rated) do
+    call('HSET', P .. 'rate:' .. task, 'window', int(window_of(rule)), 'starts', int(floor.starts[task]))
+    call('PEXPIREAT', P .. 'rate:' .. task, int(math.ceil((window_of(rule) + rule.window) / 1000) + 60000))
+  end
+  local host = call('HGET', P .. 'supervisor:' .. owner, 'host') or ''
+  local claims = {}
+  for _, head in ipairs(choice.claims) do
+    claims[#claims + 1] = take(head, owner, host)
+  end
+  return claims
+end
+
+local function cancels_of(owner)
+  local found = {}
+  local seqs = call('SMEMBERS', P .. 'wanted:' .. owner)
+  table.sort(seqs, by_number)
+  for _, seq in ipairs(seqs) do
+    found[#found + 1] = seq
+    found[#found + 1] = call('HGET', P .. 'run:' .. seq, 'claim_no')
+  end
+  return found
+end
+
+-- When time changes something: a run due or too late, a pause over, a new window of a rate.
+local function next_due()
+  local first = math.min(first_score('due'), first_score('expiry'), floor.reopens or math.huge)
+  for _, text in ipairs(call('HVALS', P .. 'pauses')) do
+    local ends = cjson.decode(text)['until']
+    if type(ends) == 'number' and ends > NOW then
+      first = math.min(first, ends)
+    end
+  end
+  return first < math.huge and int(first) or false
+end
+
+-- The rules of a plan lie in the storage, under the digest of all of them.
+local function has_rules()
+  local key = P .. 'rules:' .. request.rules
+  if request.rule_list then
+    write_hash(key, request.rule_list)
+    call('EXPIRE', key, 86400)
+    return true
+  end
+  return call('EXISTS', key) == 1
+end
+
+function operations.exchange()
+  if not in_office(request.owner) then
+    return { 'lost' }
+  end
+  if request.rule_list then
+    allow_growth()
+  end
+  if not has_rules() then
+    return { 'rules' }
+  end
+  allow_growth()
+  mark_started(request.started)
+  local refused = settle_all(request.settled)
+  local more = promote()
+  more = expire() or more
+  ripple()
+  local claims, version = {}, call('GET', P .. 'control') or '1'
+  if version == request.control then
+    floor.rules, floor.locks, floor.starts, floor.revoked = {}, {}, {}, {}
+    floor.paused, floor.marks = in_force('pauses'), in_force('revocations')
+    local choice = chosen()
+    claims = take_all(choice, request.owner)
+    more = more or choice.more
+  end
+  rings = rings or (frees and call('SCARD', P .. 'lanes') > 0)
+  return { 'done', encoded(claims), refused, cancels_of(request.owner), version, next_due(), more and 1 or 0,
+    int(NOW) }
+end
+
+function operations.claimed_by()
+  local claims = {}
+  for _, seq in ipairs(call('ZRANGE', P .. 'own:' .. request.owner, 0, -1)) do
+    claims[#claims + 1] = claim_of(seq)
+  end
+  return encoded(claims)
+end
+
+-- --- extra locks ---------------------------------------------------------------------------------------
+
+local function running_row()
+  local r = row(request.seq)
+  if r and r.state == 'running' and r.claim_no == request.claim_no and r.owner == request.owner then
+    return r, r.locks and cjson.decode(r.locks) or {}
+  end
+  return nil
+end
+
+local function place_of(lock, locks)
+  for i, each in ipairs(locks) do
+    if each == lock then
+      return i
+    end
+  end
+  return nil
+end
+
+function operations.acquire()
+  local r, locks = running_row()
+  if not r then
+    return 0
+  elseif request.lock == r.lock or place_of(request.lock, locks) then
+    return 1
+  elseif call('SCARD', P .. 'lock:' .. request.lock) >= request.slots then
+    return 0
+  end
+  locks[#locks + 1] = request.lock
+  call('HSET', P .. 'run:' .. r.seq, 'locks', cjson.encode(locks))
+  call('SADD', P .. 'lock:' .. request.lock, r.seq)
+  dirty = true
+  return 1
+end
+
+function operations.release()
+  local r, locks = running_row()
+  local place = r and place_of(request.lock, locks)
+  if not place then
+    return 0
+  end
+  allow_growth()
+  table.remove(locks, place)
+  call('SREM', P .. 'lock:' .. request.lock, r.seq)
+  if #locks > 0 then
+    call('HSET', P .. 'run:' .. r.seq, 'locks', cjson.encode(locks))
+  else
+    call('HDEL', P .. 'run:' .. r.seq, 'locks')
+  end
+  dirty, rings = true, true
+  return 1
+end

@@ -1,0 +1,229 @@
+-- Supervisors: who works here, by leases that the server's clock tells; the runs of those who are dead.
+--
+--   supervisors        owner by started_at: all that are known, the last KEPT and those with runs
+--   supervisor:O       info, host, status, beat, left, lost, keep
+--   alive              owner by the end of its lease: in office
+
+local KEPT = 20 -- supervisors remembered, for `status` to name the last ones
+
+-- Whether the owner entered, has not left, and was not declared dead. A lease that has run out ends nothing by
+-- itself: only another supervisor's recovery does.
+local function in_office(owner)
+  return call('ZSCORE', P .. 'alive', owner) and true or false
+end
+
+local function renew(owner)
+  call('ZADD', P .. 'alive', int(NOW + request.lease), owner)
+end
+
+local function forget(owner)
+  call('ZREM', P .. 'supervisors', owner)
+  call('DEL', P .. 'supervisor:' .. owner, P .. 'wanted:' .. owner)
+end
+
+local function forget_the_oldest()
+  local surplus = call('ZCARD', P .. 'supervisors') - KEPT
+  for _, owner in ipairs(surplus > 0 and call('ZRANGE', P .. 'supervisors', 0, surplus - 1) or {}) do
+    local is_needed = in_office(owner) or call('EXISTS', P .. 'own:' .. owner) == 1
+    if not is_needed and call('GET', P .. 'published') ~= owner then
+      forget(owner)
+    end
+  end
+end
+
+function operations.enter()
+  local owner = request.owner
+  if call('HEXISTS', P .. 'supervisor:' .. owner, 'lost') == 1 then
+    return 0 -- an owner is never revived
+  end
+  allow_growth()
+  call('ZADD', P .. 'supervisors', request.started_at, owner)
+  call('HSET', P .. 'supervisor:' .. owner, 'info', request.info, 'host', request.host, 'status',
+    request.status, 'beat', request.started_at)
+  renew(owner)
+  forget_the_oldest()
+  dirty = true
+  return 1
+end
+
+function operations.heartbeat()
+  if not in_office(request.owner) then
+    return 0
+  end
+  allow_growth()
+  call('HSET', P .. 'supervisor:' .. request.owner, 'status', request.status, 'beat', int(NOW))
+  renew(request.owner)
+  return 1
+end
+
+function operations.leave()
+  allow_growth()
+  if in_office(request.owner) then
+    call('HSET', P .. 'supervisor:' .. request.owner, 'left', int(NOW))
+    call('ZREM', P .. 'alive', request.owner)
+    dirty, rings = true, true
+  end
+  return 1
+end
+
+-- Declare dead whose lease has run out, and whose process is known to have ended.
+local function bury(owner)
+  if owner ~= request.owner and in_office(owner) then
+    call('ZREM', P .. 'alive', owner)
+    call('HSET', P .. 'supervisor:' .. owner, 'lost', '1')
+    dirty = true
+  end
+end
+
+function operations.orphans()
+  allow_growth()
+  for _, owner in ipairs(call('ZRANGEBYSCORE', P .. 'alive', '-inf', int(NOW))) do
+    bury(owner)
+  end
+  for _, owner in ipairs(request.dead) do
+    bury(owner)
+  end
+  local found = {}
+  for _, owner in ipairs(call('ZRANGE', P .. 'supervisors', 0, -1)) do
+    if owner ~= request.owner and not in_office(owner) then
+      for _, seq in ipairs(call('ZRANGE', P .. 'own:' .. owner, 0, -1)) do
+        found[#found + 1] = { seq, call('HGET', P .. 'supervisor:' .. owner, 'info') }
+      end
+    end
+  end
+  local rows = {}
+  for i, each in ipairs(found) do
+    rows[i] = { whole(each[1]), each[2] }
+  end
+  return encoded(rows)
+end
+
+function operations.supervisors()
+  local found = {}
+  for _, owner in ipairs(call('ZREVRANGE', P .. 'supervisors', 0, -1)) do
+    local values = call('HMGET', P .. 'supervisor:' .. owner, 'info', 'status', 'beat', 'left')
+    local lease = call('ZSCORE', P .. 'alive', owner)
+    values[5] = lease and tonumber(lease) > NOW or false
+    found[#found + 1] = values
+  end
+  return encoded(found)
+end
+
+-- --- catalogues ----------------------------------------------------------------------------------------
+--
+--   catalogue:O        the head, and an entry for each task, of owner O's catalogue
+--   catalogues         owner by the order of publishing: whose catalogue is kept
+--   published          the owner that published last: its catalogue stays when nobody is alive
+
+local function publishers()
+  local found = {}
+  for _, owner in ipairs(call('ZREVRANGE', P .. 'catalogues', 0, -1)) do
+    if in_office(owner) then
+      found[#found + 1] = owner
+    end
+  end
+  if #found == 0 then
+    found[1] = call('GET', P .. 'published') or nil
+  end
+  return found
+end
+
+local function drop_dead_catalogues()
+  for _, owner in ipairs(call('ZRANGE', P .. 'catalogues', 0, -1)) do
+    if not in_office(owner) then
+      call('ZREM', P .. 'catalogues', owner)
+      call('DEL', P .. 'catalogue:' .. owner, P .. 'keep:' .. owner)
+    end
+  end
+end
+
+local function forget_schedules()
+  local kept = {}
+  for _, owner in ipairs(publishers()) do
+    for _, key in ipairs(call('SMEMBERS', P .. 'keep:' .. owner)) do
+      kept[key] = true
+    end
+  end
+  for _, key in ipairs(call('HKEYS', P .. 'watermarks')) do
+    if not kept[key] then
+      call('HDEL', P .. 'watermarks', key)
+      call('HDEL', P .. 'next_ticks', key)
+    end
+  end
+end
+
+local function is_known(task, owners)
+  for _, owner in ipairs(owners) do
+    if call('HEXISTS', P .. 'catalogue:' .. owner, 'task ' .. task) == 1 then
+      return true
+    end
+  end
+  return false
+end
+
+-- Retries, and ticks that do not run, of tasks that are no more (semantics 20).
+local function cancel_removed()
+  local owners, gone = publishers(), {}
+  for _, task in ipairs(call('SMEMBERS', P .. 'tasks')) do
+    if not is_known(task, owners) then
+      for _, state in ipairs({ 'waiting', 'scheduled', 'queued', 'retrying' }) do
+        for _, seq in ipairs(call('ZRANGE', P .. 'task:' .. task .. ':' .. state, 0, -1)) do
+          gone[#gone + 1] = seq
+        end
+      end
+    end
+  end
+  table.sort(gone, by_number)
+  for _, seq in ipairs(gone) do
+    local r = row(seq)
+    if r and (r.state == 'retrying' or (r.tick and not FINAL[r.state] and not begun(r))) then
+      cancel(r.id, 'removed')
+    end
+  end
+  ripple()
+end
+
+function operations.publish()
+  local owner = request.owner
+  if not in_office(owner) then
+    return 0
+  end
+  local key = P .. 'catalogue:' .. owner
+  if call('HGET', key, 'digest') ~= request.digest or call('GET', P .. 'published') ~= owner then
+    allow_growth()
+    call('DEL', key, P .. 'keep:' .. owner)
+    write_hash(key, request.entries)
+    call('HSET', key, 'digest', request.digest)
+    call('INCR', P .. 'published count')
+    call('ZADD', P .. 'catalogues', call('GET', P .. 'published count'), owner)
+    call('SET', P .. 'published', owner)
+    call('SET', P .. 'control', int(tonumber(call('GET', P .. 'control') or '1') + 1))
+    dirty, rings = true, true
+  end
+  call('DEL', P .. 'keep:' .. owner)
+  for _, each in ipairs(request.keep) do
+    call('SADD', P .. 'keep:' .. owner, each)
+  end
+  drop_dead_catalogues()
+  cancel_removed()
+  forget_schedules()
+  return 1
+end
+
+function operations.catalogue()
+  local found = {}
+  for _, owner in ipairs(publishers()) do
+    found[#found + 1] = call('HGETALL', P .. 'catalogue:' .. owner)
+  end
+  return encoded(found)
+end
+
+function operations.entry()
+  for _, owner in ipairs(publishers()) do
+    local text = call('HGET', P .. 'catalogue:' .. owner, 'task ' .. request.task)
+    if text then
+      return text
+    end
+  end
+  return false
+end

@@ -1,0 +1,157 @@
+-- Reads of clients: none looks at more than it shows, however long the history is.
+
+local COUNT_LIMIT = 10000
+local DAY = 86400000000
+
+-- A row as JSON: names and values; nil when it is not there.
+local function whole(seq)
+  local flat = call('HGETALL', P .. 'run:' .. seq)
+  if #flat == 0 then
+    return nil
+  end
+  local found = map(flat)
+  found.seq = seq
+  return found
+end
+
+function operations.rows()
+  local found = {}
+  for _, seq in ipairs(request.seqs) do
+    found[#found + 1] = whole(seq)
+  end
+  return encoded(found)
+end
+
+local function add_candidates(found, key, part, turn)
+  local places = call('ZRANGEBYLEX', P .. key, '[' .. part, '(' .. part .. '\255', 'LIMIT', 0, 2)
+  for _, place in ipairs(places) do
+    found[string.match(place, ':(%d+)$')] = true
+  end
+end
+
+-- SEQ of the run with this id; else of at most two or three whose id begins or ends so.
+function operations.find()
+  local exact = seq_of(request.part)
+  if exact then
+    return { exact }
+  end
+  local found, seqs = {}, {}
+  add_candidates(found, 'ids', request.part)
+  add_candidates(found, 'sdi', string.reverse(request.part))
+  for seq in pairs(found) do
+    seqs[#seqs + 1] = seq
+  end
+  return seqs
+end
+
+-- One step of a walk back through an index by SEQ: rows that fit, and where to go on (false: at its end).
+function operations.walk()
+  local found, left, last = {}, 500, false
+  local seqs = call('ZREVRANGEBYSCORE', P .. request.index, '(' .. request.before, '-inf', 'LIMIT', 0, left)
+  for _, seq in ipairs(seqs) do
+    local values = call('HMGET', P .. 'run:' .. seq, 'trigger', 'created_at')
+    local created_at = tonumber(values[2] or '0')
+    last = seq
+    if (not request.triggers or request.triggers[values[1]]) and created_at >= request.since
+      and created_at < request['until'] then
+      found[#found + 1] = whole(seq)
+      if #found == request.limit then
+        return { encoded(found), false }
+      end
+    end
+  end
+  return { encoded(found), #seqs == left and last or false }
+end
+
+function operations.created()
+  if call('ZCOUNT', P .. 'created', request.since, '(' .. request['until']) > request.most then
+    return false
+  end
+  return call('ZRANGEBYSCORE', P .. 'created', request.since, '(' .. request['until'])
+end
+
+function operations.pipeline()
+  local found = call('ZRANGE', P .. 'pipe:' .. request.id, 0, -1)
+  found[#found + 1] = seq_of(request.id)
+  return found
+end
+
+function operations.holder()
+  return call('HGET', P .. 'unique', request.key)
+end
+
+function operations.attempts()
+  return call('HGETALL', P .. 'att:' .. request.seq)
+end
+
+function operations.edges()
+  local found = {}
+  for i, id in ipairs(request.ids) do
+    local seq = seq_of(id)
+    found[i] = seq and call('HGET', P .. 'run:' .. seq, 'after') or false
+  end
+  return found
+end
+
+-- --- overview ------------------------------------------------------------------------------------------
+
+local function limited(number)
+  return math.min(number, COUNT_LIMIT + 1)
+end
+
+local function first_of(key)
+  return call('ZRANGE', P .. key, 0, 0)[1]
+end
+
+local function current_of(task)
+  local running, root = first_of('task:' .. task .. ':running'), first_of('roots:' .. task)
+  if running and root then
+    return tonumber(running) < tonumber(root) and running or root
+  end
+  return running or root
+end
+
+local function recent_of(task, number)
+  local found = {}
+  for i, padded in ipairs(call('ZREVRANGE', P .. 'done:' .. task, 0, number - 1)) do
+    local seq = unpad(padded)
+    found[i] = { seq, unpack(call('HMGET', P .. 'run:' .. seq, 'state', 'failures', 'started_at', 'finished_at'), 1, 4) }
+  end
+  return found
+end
+
+local function summary_of(task)
+  local prefix = 'task:' .. task .. ':'
+  local recent = recent_of(task, math.max(1, request.recent))
+  local retrying, current = first_of(prefix .. 'retrying'), current_of(task)
+  return {
+    queued = limited(call('ZCARD', P .. prefix .. 'queued')),
+    running = limited(call('ZCARD', P .. prefix .. 'running') + call('ZCARD', P .. 'roots:' .. task)),
+    retrying = retrying and whole(retrying) or nil,
+    current = current and whole(current) or nil,
+    last = recent[1] and whole(recent[1][1]) or nil,
+    recent = #recent > 0 and recent or nil,
+  }
+end
+
+local function ended_since(key)
+  return limited(call('ZCOUNT', P .. key, int(NOW - DAY), '+inf'))
+end
+
+function operations.overview()
+  local found = { counts = {}, tasks = {} }
+  for _, state in ipairs(request.states) do
+    found.counts[state] = limited(call('ZCARD', P .. 'state:' .. state))
+  end
+  for _, task in ipairs(request.tasks) do
+    found.tasks[task] = summary_of(task)
+  end
+  found.oldest = first_score('queued') < math.huge and int(first_score('queued')) or nil
+  found.ok, found.failed = ended_since('ended:succeeded'), ended_since('ended:failed')
+  found.retried = ended_since('retried')
+  return cjson.encode(found)
+end
+
+function operations.writes()
+  return call('GET', P .. 'writes')
+end

@@ -1,0 +1,140 @@
+-- Settles: the ends of attempts, each under its fence and with its follow-ups.
+--
+-- A settle comes as {seq, claim_no, owner, id, state, attempt, failures, crashes, ended_at, values, kept,
+-- follow, join, after}: `values` the names and values to be written, `kept` the attempt to be told apart
+-- from its row because another one follows it ("": none).
+
+local function holds(r, s)
+  return r.state == 'running' and r.claim_no == s[2] and r.owner == s[3] and r.id == s[4]
+end
+
+-- Whether this very settle was written before: its answer was lost, and it came again.
+local function is_repeated(r, s)
+  if r.id ~= s[4] or r.claim_no ~= s[2] or r.state == 'running' then
+    return false
+  end
+  return FINAL[r.state] or (r.attempt == s[6] and r.failures == s[7] and r.crashes == s[8])
+end
+
+local function keep_attempt(r, s)
+  local key = P .. 'att:' .. r.seq
+  call('HSET', key, s[6], s[11])
+  if r.host then
+    call('HSET', key, 'host ' .. s[6], r.host)
+  end
+  call('ZADD', P .. 'retried', 'GT', s[9], r.seq)
+end
+
+local RETOLD = { 'outcome', 'started_at', 'exit_code', 'signal', 'pid', 'output', 'error' }
+
+-- A call that came back before it had begun was no attempt: the row tells of the one before again.
+local function tell_earlier(seq, number)
+  local key, row_key = P .. 'att:' .. seq, P .. 'run:' .. seq
+  local text = call('HGET', key, number)
+  if not text then
+    return
+  end
+  local attempt = cjson.decode(text)
+  attempt.host = call('HGET', key, 'host ' .. number) or nil
+  for _, name in ipairs({ 'host', unpack(RETOLD) }) do
+    if attempt[name] then
+      call('HSET', row_key, name, attempt[name])
+    else
+      call('HDEL', row_key, name)
+    end
+  end
+end
+
+-- What the settle writes, given that a client may have wanted the run's end (jobrunner.storage.fences).
+local function with_cancel(r, s, new)
+  if not r.cancel then
+    return false
+  elseif s[5] == 'cancelled' and new.reason == 'cancelled' then
+    new.reason = r.cancel
+    return false
+  elseif FINAL[s[5]] then
+    return false
+  end
+  new.state, new.reason, new.finished_at, new.join = 'cancelled', r.cancel, s[9], nil
+  return true
+end
+
+local function write_settle(r, s)
+  local new = s[10]
+  local cancelled = with_cancel(r, s, new)
+  new.owner, new.started_at, new.pid = false, new.started_at or false, new.pid or false
+  if s[11] ~= '' and not cancelled then
+    keep_attempt(r, s)
+  end
+  if s[13] ~= '' and not cancelled then
+    new.join, new.after = s[13], s[14]
+  end
+  change(r, new)
+  if not new.outcome then
+    tell_earlier(r.seq, s[6])
+  end
+  if not cancelled then
+    add_all(s[12])
+    if r.state == 'waiting' then
+      untie(r)
+      tie(r)
+    end
+  end
+end
+
+local function settle(s)
+  local r = row(s[1])
+  if not r then
+    return false
+  elseif not holds(r, s) then
+    return is_repeated(r, s)
+  end
+  write_settle(r, s)
+  return true
+end
+
+local function settle_all(settles)
+  local refused = {}
+  for i, s in ipairs(settles) do
+    if not settle(s) then
+      refused[#refused + 1] = i
+    end
+  end
+  return refused
+end
+
+-- Each as {seq, claim_no, owner, started_at, pid or ""}.
+local function mark_started(marks)
+  for _, m in ipairs(marks) do
+    local key = P .. 'run:' .. m[1]
+    local found = call('HMGET', key, 'state', 'claim_no', 'owner')
+    if found[1] == 'running' and found[2] == m[2] and found[3] == m[3] then
+      dirty = true
+      call('HSET', key, 'started_at', m[4])
+      if m[5] == '' then
+        call('HDEL', key, 'pid')
+      else
+        call('HSET', key, 'pid', m[5])
+      end
+    end
+  end
+end
+
+function operations.settle()
+  allow_growth()
+  local refused = settle_all(request.settled)
+  ripple()
+  rings = true
+  return refused
+end
+
+function operations.cancel()
+  allow_growth()
+  local answers = {}
+  for i, id in ipairs(request.ids) do
+    answers[i] = cancel(id, request.reason) and 1 or 0
+  end
+  ripple()
+  rings = true
+  return answers
+end

@@ -1,0 +1,125 @@
+"""The server: its URL, its connections, what it must be, and one call of the script."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError
+from redis.retry import Retry
+
+from ...errors import StorageRefused, UsageError
+from .faults import translated
+from .scripts import script
+
+OLDEST = (6, 2)
+CONNECT_TIMEOUT = ANSWER_TIMEOUT = 5.0  # seconds: a black hole is noticed, and left, well within 15 s
+_NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
+
+
+class Address(NamedTuple):
+    """A URL, taken apart."""
+
+    url: str  # for redis-py, without what is ours
+    shown: str  # for people, without the password
+    namespace: str
+
+
+def address_of(url: str) -> Address:
+    """What a `redis://`, `rediss://` or `unix://` URL says. Raises UsageError."""
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    namespace = options.pop("namespace", "jobrunner")
+    if not _NAMESPACE.fullmatch(namespace):
+        raise UsageError(
+            f"got namespace {namespace!r} in the Redis URL",
+            help="letters, digits, '_', '.' and '-', at most 100",
+        )
+    plain = urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(options), ""))
+    place = parts.netloc.rpartition("@")[2]
+    shown = f"{parts.scheme}://{place}{unquote(parts.path)}"
+    return Address(plain, shown, namespace)
+
+
+class Server:
+    """A Redis server and one namespace in it. May be used from several threads."""
+
+    def __init__(self, address: Address) -> None:
+        self.shown = address.shown
+        self.prefix = f"{{{address.namespace}}}:"  # one hash tag: in a cluster all keys lie on one node
+        self.pool = _pool(address)
+        self.client: Any = redis.Redis(connection_pool=self.pool)
+        self.own_writes = 0
+
+    def check(self) -> None:
+        """Raise StorageRefused unless this server can hold runs safely."""
+        with translated(self.shown):
+            with self.client.pipeline(transaction=False) as asked:
+                for section in ("server", "memory", "replication"):
+                    asked.info(section)
+                info = {name: value for part in asked.execute() for name, value in part.items()}
+        _demand_version(self.shown, str(info.get("redis_version", "0")))
+        _demand_no_eviction(self.shown, str(info.get("maxmemory_policy", "noeviction")))
+        if info.get("role") == "slave" and str(info.get("slave_read_only", 1)) == "1":
+            raise StorageRefused(
+                f"Redis at {self.shown}: it is a read-only replica", help="write the URL of the master"
+            )
+
+    def call(self, operation: str, request: dict[str, object]) -> Any:
+        """Do one operation of the script. Raises the contract's errors, UnicodeEncodeError for bad text."""
+        text = json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
+        keys = (1, self.prefix, operation, text)
+        with translated(self.shown):
+            try:
+                dirty, answer = self.client.execute_command("EVALSHA", script().sha, *keys)
+            except NoScriptError:
+                dirty, answer = self.client.execute_command("EVAL", script().text, *keys)
+        self.own_writes += dirty
+        return answer
+
+    def used_memory(self) -> int:
+        """Bytes that the server uses, for whatever."""
+        with translated(self.shown):
+            return int(self.client.info("memory").get("used_memory", 0))
+
+    def close(self) -> None:
+        self.pool.disconnect()
+
+
+def _pool(address: Address) -> redis.ConnectionPool:
+    try:
+        return redis.ConnectionPool.from_url(
+            address.url,
+            decode_responses=True,
+            protocol=2,
+            # Nothing is sent twice behind our back: a claim whose answer was lost is looked up, not repeated.
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=ANSWER_TIMEOUT,
+            socket_connect_timeout=CONNECT_TIMEOUT,
+            socket_keepalive=True,
+        )
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"got {address.shown!r}: {error}",
+            help="write redis://HOST:6379/0, rediss://..., or unix:///run/redis.sock",
+        ) from error
+
+
+def _demand_version(shown: str, version: str) -> None:
+    numbers = tuple(int(each) for each in re.findall(r"\d+", version)[:2])
+    if numbers < OLDEST:
+        raise StorageRefused(
+            f"Redis at {shown} is version {version}: too old", help="version 6.2 or newer, or Valkey"
+        )
+
+
+def _demand_no_eviction(shown: str, policy: str) -> None:
+    if policy != "noeviction":
+        raise StorageRefused(
+            f"Redis at {shown} has maxmemory-policy {policy}: it would throw queued runs away",
+            help="redis-cli CONFIG SET maxmemory-policy noeviction (and the same in its configuration)",
+        )
