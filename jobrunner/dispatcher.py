@@ -120,6 +120,7 @@ class Dispatcher:
         self._trouble_since: Micros | None = None
         self._unsure = False  # an exchange ended without an answer: rows may be running that we do not know
         self._dry = False  # the last exchange asked for work and found none
+        self.may_start: Callable[[], bool] = lambda: True  # a lease may forbid it
         self.interrupted = 0
         self.adopt_plan(plan)
 
@@ -170,6 +171,11 @@ class Dispatcher:
         """Runs whose end is not in the storage."""
         sent = len(self._in_flight.settled) if self._in_flight else 0
         return len(self._going) + len(self._pending.settled) + sent
+
+    def unsettled(self) -> list[Settle]:
+        """The ends that are not known to be in the storage."""
+        sent = self._in_flight.settled if self._in_flight else []
+        return [*sent, *self._pending.settled]
 
     @property
     def is_idle(self) -> bool:
@@ -244,7 +250,7 @@ class Dispatcher:
         )
 
     def _want(self) -> dict[str, int]:
-        if self._unsure or self._held or not self._claiming:
+        if self._unsure or self._held or not self._may_begin():
             return {}  # what an unanswered exchange may have claimed takes the room first
         want = {name: room for name, each in self._executors.items() if (room := each.room()) > 0}
         return {**want, **steps.WANT}
@@ -355,11 +361,14 @@ class Dispatcher:
             self._refuse(claim, task)
         elif claim.pool == steps.POOL:
             self._grow(claim)
-        elif task is None or not self._claiming or task.pool not in self._executors:
+        elif task is None or not self._may_begin() or task.pool not in self._executors:
             self._put_back(claim, task)
         else:
             claim = claim if claim.pool == task.pool else claim._replace(pool=task.pool)
             self._take(claim, task, batches)
+
+    def _may_begin(self) -> bool:
+        return self._claiming and self.may_start()
 
     def _take(self, claim: Claim, task: Task, batches: dict[str, list[Call]]) -> None:
         try:

@@ -116,6 +116,21 @@ class ShortageOver:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseLate:
+    """The lease could not be renewed for too long: nothing new is started."""
+
+    age: Micros
+    left: Micros  # until what runs is ended
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseEnded:
+    """The lease is about to run out: what runs is ended, before others may take it over."""
+
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
 class Late:
     """A settle whose fence no longer held: the run had been taken over; this completion does not count."""
 
@@ -227,6 +242,8 @@ Event = (
     | TickRefused
     | StorageTrouble
     | HousekeepingFailed
+    | LeaseEnded
+    | LeaseLate
     | StorageBack
     | Shortage
     | ShortageOver

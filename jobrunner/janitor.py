@@ -209,7 +209,7 @@ class Janitor:
     def _ask_storage(self) -> None:
         self._is_looking = True
         self._service.watch(self._look, self._on_change, self._look_failed)
-        if self._beats % HEARTBEAT_BEATS == 0:
+        if self._beats % HEARTBEAT_BEATS == 0 and self._storage.lease is None:  # a lease has its keeper
             self.report()
         if self._beats % PRUNE_BEATS == PRUNE_BEATS // 10:
             self.prune()

@@ -15,7 +15,7 @@ from typing import TextIO
 from zoneinfo import ZoneInfo
 
 from .clock import Clock
-from .durations import Micros, format_duration, from_micros
+from .durations import SECOND, Micros, format_duration, from_micros
 from .events import (
     AttemptEnded,
     Event,
@@ -24,6 +24,8 @@ from .events import (
     Late,
     Notified,
     NotNotified,
+    LeaseEnded,
+    LeaseLate,
     Ready,
     Recovered,
     Reloaded,
@@ -261,6 +263,21 @@ def _(event: Shortage) -> Line:
 @words.register
 def _(event: ShortageOver) -> Line:
     return Line(Level.WARNING, "shortage-over", f"✓ enough {event.kind} again", {"kind": event.kind})
+
+
+@words.register
+def _(event: LeaseLate) -> Line:
+    text = (
+        f"✗ the lease was not renewed for {format_duration(event.age // SECOND * SECOND)}: nothing new is"
+        f" started; what runs is ended in {format_duration(event.left)}"
+    )
+    return Line(Level.WARNING, "lease-late", text, {"age": event.age / 1_000_000})
+
+
+@words.register
+def _(event: LeaseEnded) -> Line:
+    text = f"✗ the lease runs out: {event.running} running are ended; others take over, or a new id goes on"
+    return Line(Level.ERROR, "lease-ended", text, {"running": event.running})
 
 
 @words.register

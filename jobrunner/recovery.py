@@ -51,6 +51,10 @@ class Recovery:
         if self._left:
             self._loop.after(LEFT_PAUSE, lambda: self._again(service, wake))
 
+    def again(self, service: Service, wake: janitor.Wake) -> None:
+        """Somebody has died since: resolve what it left."""
+        service.ask(self._resolved, lambda done: self._resolved_again(done, service, wake), _ignored)
+
     def _resolved(self) -> Recovered | None:
         return janitor.recover(
             self._storage,
@@ -76,3 +80,7 @@ class Recovery:
         self._left = done.left
         self.go_on(service, wake)
         wake()
+
+
+def _ignored(_error: Exception) -> None:
+    """It is looked for again soon."""

@@ -9,7 +9,7 @@ import signal
 from .clock import SystemClock
 from .config.child import compile_in_child
 from .config.source import FileSource
-from .errors import ConfigError
+from .errors import ConfigError, OwnerLost
 from .logs import stderr_log
 from .stopping import Until
 from .supervisor import Supervisor
@@ -35,20 +35,33 @@ def serve(
     if compiled.plan is None:
         raise ConfigError(compiled.rendered)
     clock = SystemClock()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    asked: list[int] = []
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
         # What the supervisor gives back at its end: one more signal then must not spoil an orderly exit.
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda number, _frame: asked.append(number))
     log = stderr_log(clock, form=log_format, level=log_level, zone=compiled.plan.timezone)
     _collect_seldom()
-    Supervisor(
-        compiled.plan,
-        emit=log.emit,
-        clock=clock,
-        until=until,
-        schedule=schedule,
-        notifier=notifier,
-        source=FileSource(path),
-    ).run()
+    plan, former = compiled.plan, None
+    while not asked:
+        supervisor = Supervisor(
+            plan,
+            emit=log.emit,
+            clock=clock,
+            until=until,
+            schedule=schedule,
+            notifier=notifier,
+            source=FileSource(path),
+            former=former,
+        )
+        try:
+            supervisor.run()
+            return
+        except OwnerLost:
+            if supervisor.follower is None:
+                raise
+            former = supervisor.follower  # semantics 33: it goes on under a new owner id
+            plan = former.plan
 
 
 def _collect_seldom() -> None:

@@ -24,8 +24,9 @@ from .execution.leftovers import become_subreaper
 from .herald import Herald
 from .ids import new_id
 from .janitor import Janitor
+from .lease import Former, LeaseKeeper
 from .loop import EventLoop
-from .machine import boot_id, hostname, process_start
+from .machine import boot_id, hostname, pid_space, process_start
 from .model import Reason
 from .notify.spool import Spool
 from .opening import Opening
@@ -62,8 +63,12 @@ class Supervisor:
         schedule: bool = True,
         notifier: Notifier | None = None,
         source: Source | None = None,
+        former: Former | None = None,
     ) -> None:
-        """`source` is where other plans come from while it runs; None: this one stays."""
+        """`source` is where other plans come from while it runs; None: this one stays.
+
+        `former` is the incarnation of this process that lost its lease, in whose place this one goes on.
+        """
         self._schedule = schedule
         self._clock = clock or SystemClock()
         self._loop = EventLoop(self._clock)
@@ -91,6 +96,8 @@ class Supervisor:
             is_over=self._is_stopping,
         )
         self._lost = False
+        self._former = former
+        self.follower: Former | None = None  # when another incarnation may go on: what it must know
         self._pauses: tuple[Pause, ...] = ()
         self._pools: Pools | None = None
         self._vitals: Vitals | None = None
@@ -128,7 +135,7 @@ class Supervisor:
         finally:
             self._pulse.close()
             self._loop.close()
-        if self._lost:
+        if self._lost and not (self._stop.is_asked and self.follower):
             raise OwnerLost(
                 "this supervisor is no longer the owner of its storage; what it ran was ended",
                 help="start it again: the next start recovers",
@@ -145,6 +152,7 @@ class Supervisor:
                 emit=self._emit,
                 before=self._herald.before_recovery,
             )
+            self._opening.until_answered(lambda: self._follow(storage))
             self._opening.until_answered(recovery.resolve)
             with running(self._loop, "storage") as service:
                 pools = self._wire(storage, service, journal)
@@ -152,6 +160,7 @@ class Supervisor:
                     self._opening.until_answered(lambda: self._publish(storage))
                     if not self._stop.is_asked:
                         recovery.go_on(service, self._dispatcher.wake)
+                        self._keep_lease(storage, service, pools, recovery)
                         with self._reloading(storage):
                             self._begin(storage)
                             self._loop.run()
@@ -159,6 +168,8 @@ class Supervisor:
                     left = self._dispatcher.unwritten  # before they are closed
                     pools.close()
                     self._herald.close()
+            if self._lost and storage.lease is not None:
+                self.follower = Former(self._owner, self._plan, self._dispatcher.unsettled())
             self._leave(storage, service)
             self._emit(Stopped(self._dispatcher.interrupted, self._stop.stuck, left))
 
@@ -172,6 +183,31 @@ class Supervisor:
             self._emit(StorageTrouble(str(trouble), trouble.help, 0))
         finally:
             storage.close()
+
+    # --- leases -------------------------------------------------------------------------------------
+
+    def _follow(self, storage: Storage) -> None:
+        """What this process could not write under its former id: it counts as far as nobody was faster."""
+        if self._former is not None:
+            storage.settle(self._former.settles)
+            storage.leave(self._former.owner, self._clock.now())
+
+    def _keep_lease(self, storage: Storage, service: Service, pools: Pools, recovery: Recovery) -> None:
+        if storage.lease is None:
+            return
+        LeaseKeeper(
+            owner=self._owner,
+            loop=self._loop,
+            storage=storage,
+            service=service,
+            emit=self._emit,
+            status=self._status,
+            dispatcher=self._dispatcher,
+            pools=pools,
+            recover=lambda: recovery.again(service, self._dispatcher.wake),
+            on_lost=self._lose,
+            on_over=self._lose,
+        ).start()
 
     # --- start --------------------------------------------------------------------------------------
 
@@ -339,7 +375,7 @@ class Supervisor:
             host=hostname(),
             pid=os.getpid(),
             process_start=process_start(os.getpid()) or 0,
-            boot_id=boot_id(),
+            boot_id=pid_space(),
             started_at=self._started_at,
             config=self._plan.file,
             config_hash=self._plan.hash,

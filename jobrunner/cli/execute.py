@@ -111,13 +111,13 @@ def _inherited(session: Session) -> dict[str, str]:
 
 def _supervisor(session: Session) -> int | None:
     """The pid of the supervisor of this file, if one is alive on this machine."""
-    from jobrunner.machine import boot_id, is_alive
+    from jobrunner.machine import is_alive, pid_space
 
     try:
         found = session.storage().supervisors(session.now()) if session.exists() else []
     except (StorageError, OSError):
         return None
-    owners = [each.owner for each in found if each.alive and each.owner.boot_id == boot_id()]
+    owners = [each.owner for each in found if each.alive and each.owner.boot_id == pid_space()]
     return next((each.pid for each in owners if is_alive(each.pid, each.process_start)), None)
 
 

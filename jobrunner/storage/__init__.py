@@ -100,7 +100,7 @@ class OwnerInfo(NamedTuple):
     host: str
     pid: int
     process_start: int  # clock ticks since boot (/proc/PID/stat, field 22)
-    boot_id: str
+    boot_id: str  # where the pid means a process: `machine.pid_space`
     started_at: Micros
     config: str  # path of the file
     config_hash: str

@@ -10,7 +10,9 @@ from tests.servers import RedisServer, a_redis
 
 
 @pytest.fixture(scope="session", params=["6.2", "7.0"])
-def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+def redis_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisServer]:
     """A Redis that lives as long as the tests."""
     version: str = request.param
     with a_redis(tmp_path_factory.mktemp(f"redis-{version}"), version) as server:

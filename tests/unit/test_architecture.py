@@ -27,6 +27,7 @@ SOLE_IMPORTERS = {
     "click": "cli",
     "croniter": "schedule",
     "pydantic": "config",
+    "redis": "storage",
     "sqlite3": "storage",
     "time": "clock",
     "watchfiles": "watch",

@@ -1,10 +1,10 @@
-"""Catalogues as they lie in Redis: one for each owner, a head and an entry for each task; merged when read."""
+"""Catalogues as they lie in Redis: for each owner a head, and an entry for each task; merged when read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ...catalogue import Catalogue, Entry
@@ -14,7 +14,9 @@ from ...plain import from_plain, to_plain
 def entries_of(catalogue: Catalogue) -> list[str]:
     """Names and values of its hash."""
     plain = to_plain(catalogue)
-    head = {name: value for name, value in plain.items() if name != "tasks"} if isinstance(plain, dict) else {}
+    head = (
+        {name: value for name, value in plain.items() if name != "tasks"} if isinstance(plain, dict) else {}
+    )
     found = ["head", json.dumps({**head, "order": list(catalogue.tasks)})]
     for name, entry in catalogue.tasks.items():
         found += (f"task {name}", json.dumps(to_plain(entry)))
@@ -51,8 +53,4 @@ def _catalogue(flat: Sequence[str]) -> Catalogue | None:
 
 
 def entry_of(text: str | None) -> Entry | None:
-    return None if text is None else from_plain(Entry, _mapping(json.loads(text)))
-
-
-def _mapping(plain: Mapping[str, object]) -> Mapping[str, object]:
-    return plain
+    return None if text is None else from_plain(Entry, json.loads(text))

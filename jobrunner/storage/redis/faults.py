@@ -22,7 +22,11 @@ _ANSWERS: dict[str, tuple[str, bool, str]] = {
     "READONLY": ("it is a read-only replica", False, "write the URL of the master"),
     "NOAUTH": ("it wants a password", False, "write redis://:PASSWORD@HOST or redis://USER:PASSWORD@HOST"),
     "WRONGPASS": ("it refused user name and password", False, "look at the URL, and at ACL LIST"),
-    "NOPERM": ("this user may not do that", False, "the user needs ~{NAMESPACE}:* &{NAMESPACE}:* +@all -@admin"),
+    "NOPERM": (
+        "this user may not do that",
+        False,
+        "the user needs ~{NAMESPACE}:* &{NAMESPACE}:* +@all -@admin",
+    ),
     "MOVED": ("the keys are on another node of its cluster", False, "write the URL of that node"),
 }
 
@@ -44,7 +48,9 @@ def refusal(address: str, error: Exception) -> StorageError:
         kind = StorageUnavailable if passes else StorageRefused
         return kind(f"Redis at {address}: {meaning}", help=help_)
     if isinstance(error, said.TimeoutError):
-        return StorageUnavailable(f"Redis at {address} does not answer", help="look at the server, the network")
+        return StorageUnavailable(
+            f"Redis at {address} does not answer", help="look at the server, the network"
+        )
     if isinstance(error, said.ConnectionError | OSError):
         return StorageUnavailable(
             f"Redis at {address} cannot be reached: {_cause(error)}", help="is it running? is the URL right?"

@@ -132,7 +132,9 @@ def _summary(task: str, found: Mapping[str, Any], recent: int) -> TaskSummary:
         return run_of(found[name]) if name in found else None
 
     ended: list[list[Any]] = found.get("recent") or []
-    took = [int(end) - int(start) for _, state, _, start, end in ended if state == "succeeded" and start and end]
+    took = [
+        int(end) - int(start) for _, state, _, start, end in ended if state == "succeeded" and start and end
+    ]
     return TaskSummary(
         task=task,
         queued=found["queued"],

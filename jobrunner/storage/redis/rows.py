@@ -18,9 +18,9 @@ Row = Mapping[str, str]
 _BORN = tuple(
     name for name in NewRun._fields if name not in ("after", "replaces", "priority", "state", "trigger")
 )
-_NUMBERS = frozenset(
-    "seq missed due_at created_at started_at finished_at expires_at claim_no attempt failures crashes priority"
-    " pid exit_code tick".split()
+_NUMBERS = (
+    *("seq", "missed", "due_at", "created_at", "started_at", "finished_at", "expires_at", "claim_no"),
+    *("attempt", "failures", "crashes", "priority", "pid", "exit_code", "tick"),
 )
 
 
@@ -77,7 +77,8 @@ def edges_text(edges: Iterable[Edge]) -> str:
 
 
 _ENDED = (
-    "outcome attempt failures crashes due_at started_at reason result error exit_code signal pid output".split()
+    *("outcome", "attempt", "failures", "crashes", "due_at", "started_at", "reason", "result", "error"),
+    *("exit_code", "signal", "pid", "output"),
 )
 
 
@@ -168,46 +169,16 @@ def runs_of(text: str) -> list[Run]:
 
 def claim_of(values: Sequence[Any]) -> Claim:
     """A claim from the script's list (claims.lua: CLAIM)."""
-    (
-        id_,
-        task,
-        claim_no,
-        attempt,
-        failures,
-        crashes,
-        payload,
-        priority,
-        due_at,
-        created_at,
-        trigger,
-        pool,
-        tick,
-        missed,
-        *texts,
-        seq,
-        refused,
-    ) = values[:23]
-    return Claim(
-        int(seq),
-        id_,
-        task,
-        int(claim_no),
-        int(attempt),
-        int(failures),
-        int(crashes),
-        payload,
-        int(priority),
-        int(due_at),
-        int(created_at),
-        trigger,
-        pool,
-        int(tick) if tick else None,
-        int(missed),
-        *(text if text is not False else None for text in texts[:3]),
-        refused or None,
-        *(text if text is not False else None for text in texts[3:]),
-        tuple(_input_of(each) for each in values[23]) if len(values) > 23 else (),
+    run_id, task, claim_no, attempt, failures, crashes, payload, priority, due_at, created_at = values[:10]
+    trigger, pool, tick, missed = values[10:14]
+    policy, options, cause, pipeline, pipeline_name, step, compose, seq, refused = (
+        text or None for text in values[14:23]
     )
+    numbers = map(int, (claim_no, attempt, failures, crashes))
+    head = (int(seq or 0), run_id, task, *numbers, payload, int(priority), int(due_at), int(created_at))
+    origin = (trigger, pool, int(tick) if tick else None, int(missed), policy, options, cause)
+    inputs = tuple(_input_of(each) for each in values[23]) if len(values) > 23 else ()
+    return Claim._make((*head, *origin, refused, pipeline, pipeline_name, step, compose, inputs))
 
 
 def claims_of(text: str) -> list[Claim]:
@@ -215,10 +186,9 @@ def claims_of(text: str) -> list[Claim]:
 
 
 def _input_of(values: Sequence[Any]) -> Input:
-    run_id, task, state, condition, result, reason, outcome, error, exit_code, attempt = (
-        None if value is False else value for value in values
-    )
-    code = None if exit_code is None else int(exit_code)
+    run_id, task, state, condition, *texts, exit_code, attempt = values
+    result, reason, outcome, error = (None if text is False else text for text in texts)
+    code = None if exit_code is False else int(exit_code)
     return Input(
         run_id, task, State(state), condition, result, reason, outcome, error, code, int(attempt or 0)
     )

@@ -57,11 +57,10 @@ class Server:
 
     def check(self) -> None:
         """Raise StorageRefused unless this server can hold runs safely."""
-        with translated(self.shown):
-            with self.client.pipeline(transaction=False) as asked:
-                for section in ("server", "memory", "replication"):
-                    asked.info(section)
-                info = {name: value for part in asked.execute() for name, value in part.items()}
+        with translated(self.shown), self.client.pipeline(transaction=False) as asked:
+            for section in ("server", "memory", "replication"):
+                asked.info(section)
+            info = {name: value for part in asked.execute() for name, value in part.items()}
         _demand_version(self.shown, str(info.get("redis_version", "0")))
         _demand_no_eviction(self.shown, str(info.get("maxmemory_policy", "noeviction")))
         if info.get("role") == "slave" and str(info.get("slave_read_only", 1)) == "1":

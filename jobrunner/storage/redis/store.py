@@ -27,8 +27,8 @@ from .. import (
     OwnerStatus,
     Pause,
     Revocation,
-    RunFilter,
     Rules,
+    RunFilter,
     Supervisor,
     Tick,
     Verdict,
@@ -223,9 +223,7 @@ class RedisStorage:
         return [
             each.id
             for each in others
-            if each.id != owner
-            and each.boot_id == pid_space()
-            and not is_alive(each.pid, each.process_start)
+            if each.id != owner and each.boot_id == pid_space() and not is_alive(each.pid, each.process_start)
         ]
 
     def settle(self, settles: Sequence[Settle]) -> list[bool]:
