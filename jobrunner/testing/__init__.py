@@ -2,7 +2,7 @@
 
 `FakeClock`, `immediate`, `by_hand`, `run_until_idle` and `let_pass` are for programs with tasks;
 `jobrunner.testing.fixtures` has them as fixtures of pytest. `StorageContract` is the contract of a storage
-as a suite; it needs pytest.
+as a suite (`LeasedStorageContract`: of one that tells by leases who lives); it needs pytest.
 """
 
 from __future__ import annotations
@@ -14,13 +14,23 @@ if TYPE_CHECKING:
     from .clock import FakeClock
     from .desk import Desk
     from .inline import by_hand, immediate, let_pass, run_until_idle
-    from .storage_contract import StorageContract
+    from .storage_contract import LeasedStorageContract, StorageContract
 
-__all__ = ["Desk", "FakeClock", "StorageContract", "by_hand", "immediate", "let_pass", "run_until_idle"]
+__all__ = [
+    "Desk",
+    "FakeClock",
+    "LeasedStorageContract",
+    "StorageContract",
+    "by_hand",
+    "immediate",
+    "let_pass",
+    "run_until_idle",
+]
 
 _HOMES = {
     "Desk": ".desk",
     "FakeClock": ".clock",
+    "LeasedStorageContract": ".storage_contract",
     "StorageContract": ".storage_contract",
     "by_hand": ".inline",
     "immediate": ".inline",

@@ -18,13 +18,14 @@ from ..storage import Storage
 from .claims_facts import ClaimFacts
 from .desk import Desk, Opener
 from .edges_facts import EdgeFacts
+from .lease_facts import LeaseFacts
 from .limits_facts import LimitFacts
 from .owners_facts import OwnerFacts
 from .records_facts import RecordFacts
 from .settles_facts import SettleFacts
 
 
-class StorageContract(RecordFacts, ClaimFacts, SettleFacts, EdgeFacts, LimitFacts, OwnerFacts):
+class StorageContract(RecordFacts, ClaimFacts, SettleFacts, EdgeFacts, LimitFacts, OwnerFacts, LeaseFacts):
     """Every sentence of the contract that can be tested on any storage."""
 
     @pytest.fixture
@@ -41,3 +42,7 @@ class StorageContract(RecordFacts, ClaimFacts, SettleFacts, EdgeFacts, LimitFact
     def desk(self, storage: Storage) -> Desk:
         """A supervisor."""
         return Desk(storage)
+
+
+class LeasedStorageContract(StorageContract, LeaseFacts):
+    """The same, and what holds where leases tell which supervisor lives."""

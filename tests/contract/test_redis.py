@@ -10,12 +10,12 @@ import pytest
 from jobrunner.ids import new_id
 from jobrunner.storage import Storage
 from jobrunner.storage.redis import RedisStorage
-from jobrunner.testing import StorageContract
+from jobrunner.testing import LeasedStorageContract
 from jobrunner.testing.desk import NOON, Opener
 from tests.servers import RedisServer
 
 
-class TestRedis(StorageContract):
+class TestRedis(LeasedStorageContract):
     """One namespace of a server, as supervisors and clients use it."""
 
     @pytest.fixture

@@ -15,7 +15,7 @@ end
 
 -- Whether the row gets its unique key: it is free, or its holder gives it up.
 local function gets_key(r)
-  local seq = r.unique and call('HGET', P .. 'unique', r.unique)
+  local seq = r.unique and not FINAL[r.state] and call('HGET', P .. 'unique', r.unique)
   if not seq then
     return true
   elseif not r.replaces then

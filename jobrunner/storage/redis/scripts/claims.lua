@@ -160,7 +160,7 @@ local function head_of(place)
     id = values[4], is_late = values[5] and values[6] == '0' and tonumber(values[5]) <= NOW }
 end
 
--- Read a lane's heads; true when it was left before its end for another cause than a limit.
+-- Read a lane's heads; true when it was left before its end.
 local function read(lane, heads, strangers)
   local left, moved, start = lane.limit, 0, 0
   local size = math.min(BLOCK, left + 1)
@@ -174,7 +174,7 @@ local function read(lane, heads, strangers)
       local home = not head.is_late and lane_of(lane.name, head)
       if home == lane.name then
         if left == 0 then
-          return not lane.is_full
+          return true
         end
         heads[#heads + 1] = head
         left = left - 1
@@ -267,9 +267,20 @@ local function choose(heads, room, choice)
   end
 end
 
+-- Note the next window of tasks whose runs were left behind because their rate is used up.
+local function look_at_windows(lanes)
+  for _, lane in ipairs(lanes) do
+    local task = string.sub(lane, 6)
+    local rule = rule_of(task)
+    if left_of(task, rule) <= 0 then
+      note_window(rule)
+    end
+  end
+end
+
 local function chosen()
   local choice = { claims = {}, strangers = {}, revoked = {}, used = {}, rated = {}, more = false }
-  local by_pool, pools = {}, {}
+  local by_pool, pools, full = {}, {}, {}
   if floor.paused.all then
     return choice
   end
@@ -282,12 +293,15 @@ local function chosen()
         by_pool[lane.pool] = {}
         pools[#pools + 1] = lane.pool
       end
-      choice.more = read(lane, by_pool[lane.pool], choice.strangers) or choice.more
+      local has_more = read(lane, by_pool[lane.pool], choice.strangers)
+      choice.more = choice.more or (has_more and not lane.is_full)
+      full[#full + 1] = has_more and lane.is_full and name or nil
     end
   end
   for _, pool in ipairs(pools) do
     choose(by_pool[pool], request.want[pool] or 0, choice)
   end
+  look_at_windows(full)
   choice.more = choice.more or #choice.strangers > 0 -- they may be claimed from where they are sent
   return choice
 end
@@ -351,7 +365,7 @@ local function take_all(choice, owner)
   ripple()
   for task, rule in pairs(choice.rated) do
     call('HSET', P .. 'rate:' .. task, 'window', int(window_of(rule)), 'starts', int(floor.starts[task]))
-    call('PEXPIREAT', P .. 'rate:' .. task, int(math.ceil((window_of(rule) + rule.window) / 1000) + 60000))
+    call('PEXPIRE', P .. 'rate:' .. task, int(math.ceil((window_of(rule) + rule.window - NOW) / 1000) + 60000))
   end
   local host = call('HGET', P .. 'supervisor:' .. owner, 'host') or ''
   local claims = {}
