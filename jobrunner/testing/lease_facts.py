@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -50,7 +51,7 @@ class LeaseFacts:
             for _ in range(12):
                 claimed.extend(claim.id for claim in desk.claim(7))
 
-        in_threads([lambda desk=desk: work(desk) for desk in desks])
+        in_threads([partial(work, desk) for desk in desks])
         assert len(claimed) == len(set(claimed)) == 200
 
     def test_supervisors_side_by_side_account_for_each_tick_once(self, opened: Opener) -> None:
@@ -63,7 +64,7 @@ class LeaseFacts:
                 tick = a_tick(place)._replace(refused=None)
                 accounted.extend(verdict.accounted for verdict in storage.tick([tick]))
 
-        in_threads([lambda storage=storage: tell(storage) for storage in storages])
+        in_threads([partial(tell, storage) for storage in storages])
         assert sum(accounted) == 40
 
     def test_a_lock_holds_between_supervisors(self, opened: Opener) -> None:

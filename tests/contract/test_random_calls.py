@@ -1,4 +1,4 @@
-"""The same random calls on SQLite and in memory give the same answers."""
+"""The same random calls on every storage give the answers that the one in memory gives."""
 
 from __future__ import annotations
 
@@ -7,15 +7,43 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from jobrunner.durations import DAY, HOUR, SECOND
-from jobrunner.model import Claim, NewRun, Settle, Started, State, pool_lane, task_lane
+from jobrunner.model import (
+    Claim,
+    Edge,
+    NewRun,
+    Settle,
+    Started,
+    State,
+    Trigger,
+    pool_lane,
+    task_lane,
+)
 from jobrunner.plan import Retention
-from jobrunner.storage import Exchange, RunFilter, Storage, TaskRule, Tick, open_storage
-from jobrunner.testing.desk import NOON, PLAIN, Desk, a_pause, a_run, locked
+from jobrunner.storage import Exchange, Rate, Revocation, RunFilter, Storage, TaskRule, Tick, open_storage
+from jobrunner.storage.redis import RedisStorage
+from jobrunner.testing.desk import (
+    A_STATUS,
+    NOON,
+    PLAIN,
+    Desk,
+    a_catalogue,
+    a_pause,
+    a_pipeline,
+    a_run,
+    locked,
+)
+from tests.servers import RedisServer
 
-TASKS = ("resize", "mail", "dump", "load", "skip", "far")
+TASKS = ("resize", "mail", "dump", "load", "skip", "far", "rare", "report")
 RULES = {
     "resize": PLAIN,
     "mail": PLAIN,
@@ -23,10 +51,18 @@ RULES = {
     "load": locked("load", slots=2),  # the same lock as `dump`
     "skip": locked("skip", lock="door", on_busy="skip"),
     "far": TaskRule(pool_lane("other"), "other"),
+    "rare": TaskRule(task_lane("rare"), "default", "database", 2, "wait", Rate(2, 60 * SECOND)),
 }
 LANES = {name: rule.lane for name, rule in RULES.items()}
-STATES = (State.SUCCEEDED, State.FAILED, State.RETRYING, State.QUEUED)
-TARGETS = ("all", "pool:default", "pool:other", "task:resize", "task:dump")
+STATES = (
+    *(State.SUCCEEDED, State.FAILED, State.RETRYING, State.QUEUED, State.SUCCEEDED),
+    *(State.WAITING, State.CANCELLED),
+)
+TARGETS = ("all", "pool:default", "pool:other", "task:resize", "task:dump", "task:report")
+MARKS = ("task:resize", "task:dump", "task:report", "task:rare")
+KEYS = ("resize:1", "resize:2")
+CONDITIONS = ("ok", "final", "failed")
+SOON = (None, 15)  # seconds
 
 numbers = st.integers(min_value=0, max_value=2**30)
 
@@ -34,10 +70,14 @@ numbers = st.integers(min_value=0, max_value=2**30)
 class SameAnswers(RuleBasedStateMachine):
     """Two storages, one of them simple enough to be believed."""
 
+    def opener(self) -> Storage:
+        """Open the one that is looked at."""
+        raise NotImplementedError
+
     @initialize()
     def open(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
-        self.urls = (f"sqlite:///{self.folder.name}/jobs.db", "memory://random")
+        self.openers = (self.opener, lambda: open_storage("memory://random"))
         self.anchor = open_storage("memory://random")
         self.ids: list[str] = []
         self.time = NOON
@@ -49,7 +89,14 @@ class SameAnswers(RuleBasedStateMachine):
     def enter(self) -> None:
         self.lives += 1
         rules = dict(RULES)
-        self.desks = [Desk(open_storage(url), f"owner-{self.lives}", rules) for url in self.urls]
+        self.desks = [Desk(opened(), f"owner-{self.lives}", rules) for opened in self.openers]
+        self.live()
+
+    def live(self) -> None:
+        """Leases are renewed."""
+        for desk in self.desks:
+            desk.now = self.time
+            desk.storage.heartbeat(desk.owner, A_STATUS, self.time)
 
     def teardown(self) -> None:
         if hasattr(self, "desks"):
@@ -78,6 +125,8 @@ class SameAnswers(RuleBasedStateMachine):
         patience=st.sampled_from((None, None, 20, 100)),
         lane=st.sampled_from((None, None, "pool:default", "pool:gone")),
         size=st.sampled_from((2, 2, 5_000)),
+        key=st.sampled_from((None, None, *KEYS)),
+        replaces=st.booleans(),
     )
     def add(
         self,
@@ -88,6 +137,8 @@ class SameAnswers(RuleBasedStateMachine):
         patience: int | None,
         lane: str | None,
         size: int,
+        key: str | None,
+        replaces: bool,
     ) -> None:
         due = self.time + delay * SECOND
         run = self.new(task, number, priority=priority, payload='"' + "p" * size + '"')
@@ -96,8 +147,68 @@ class SameAnswers(RuleBasedStateMachine):
             state=State.SCHEDULED if delay else State.QUEUED,
             expires_at=None if patience is None else due + patience * SECOND,
             lane=lane or run.lane,
+            unique=key,
+            replaces=replaces,
         )
         self.same([storage.add([run, run]) for storage in self.storages])
+
+    @rule(
+        tasks=st.lists(st.sampled_from(TASKS[:4]), min_size=1, max_size=3),
+        number=numbers,
+        join=st.sampled_from(("last", "list", "list-any")),
+        parallel=st.booleans(),
+        patience=st.sampled_from((None, 30)),
+        key=st.sampled_from((None, None, *KEYS)),
+        replaces=st.booleans(),
+        handler=st.booleans(),
+        born=st.booleans(),
+    )
+    def add_pipeline(
+        self,
+        tasks: list[str],
+        number: int,
+        join: str,
+        parallel: bool,
+        patience: int | None,
+        key: str | None,
+        replaces: bool,
+        handler: bool,
+        born: bool,
+    ) -> None:
+        expires = None if patience is None else self.time + patience * SECOND
+        steps = [self.new(task, number, compose='"all"', trigger=Trigger.PIPELINE) for task in tasks]
+        root_id = self.new("report", number).id
+        changes: dict[str, Any] = {"id": root_id, "join": join, "unique": key, "replaces": replaces}
+        times = {"created_at": self.time, "due_at": self.time, "expires_at": expires}
+        root, *rows = a_pipeline(*steps, **changes, **times)
+        if parallel:
+            rows = [row._replace(state=State.QUEUED, after=()) for row in rows]
+        if born:
+            rows[0] = rows[0]._replace(state=State.SUCCEEDED, result='{"é":"\\u00e9\U0001f600"}')
+        if handler:
+            last = self.new("mail", number, state=State.WAITING, after=(Edge(rows[-1].id, "failed"),))
+            rows.append(last._replace(pipeline=root.id, pipeline_name="report", step="9"))
+            root = root._replace(after=(*root.after, Edge(last.id, "final")))
+        self.same([storage.add([root, *rows]) for storage in self.storages])
+
+    @rule(
+        task=st.sampled_from(TASKS[:4]),
+        number=numbers,
+        others=st.lists(
+            st.tuples(numbers, st.sampled_from(("ok", "final", "failed"))), min_size=1, max_size=3
+        ),
+        delay=st.sampled_from((0, 20)),
+        join=st.sampled_from((None, None, "list-any")),
+    )
+    def add_behind(
+        self, task: str, number: int, others: list[tuple[int, str]], delay: int, join: str | None
+    ) -> None:
+        """A run that waits for any others, some of which were never there."""
+        ids = [*self.ids, "00000000-0000-7000-8000-00000000dead"]
+        edges = tuple(Edge(ids[place % len(ids)], "final" if join else how) for place, how in others)
+        run = self.new(task, number, state=State.WAITING, after=edges, join=join, compose='"first"')
+        run = run._replace(due_at=self.time + delay * SECOND, expires_at=self.time + (delay + 50) * SECOND)
+        self.same([storage.add([run]) for storage in self.storages])
 
     @rule(
         default=st.integers(0, 4),
@@ -115,6 +226,7 @@ class SameAnswers(RuleBasedStateMachine):
         seconds: int,
     ) -> None:
         self.time += seconds * SECOND
+        self.live()
         settled: tuple[list[Settle], ...] = ([], [])
         for number, state, follows in ends:
             self.end(number, state, follows, settled)
@@ -140,18 +252,64 @@ class SameAnswers(RuleBasedStateMachine):
         follow = (self.new("mail", number),) if follows else ()
         for desk, claims, settles in zip(self.desks, self.claims, settled, strict=True):
             claim = claims[place] if number % 2 == 0 else claims.pop(place)
-            changes: dict[str, Any] = {"ended_at": self.time, "started_at": self.time - 5, "follow": follow}
-            if claim.refused or (state is State.QUEUED and number % 3 == 0):
-                changes |= {"outcome": None, "attempt": claim.attempt - 1, "failures": claim.failures}
-            if state is State.RETRYING:
-                changes["due_at"] = self.time + 10 * SECOND
+            changes = self.ended(claim, number, state, follow)
             settles.append(desk.end(claim, state, **changes))
 
-    @rule(number=numbers)
-    def cancel(self, number: int) -> None:
+    def ended(self, claim: Claim, number: int, state: State, follow: tuple[NewRun, ...]) -> dict[str, Any]:
+        changes: dict[str, Any] = {"ended_at": self.time, "started_at": self.time - 5, "follow": follow}
+        if claim.refused or (state is State.QUEUED and number % 3 == 0):
+            changes |= {"outcome": None, "attempt": claim.attempt - 1, "failures": claim.failures}
+        text = f'"{number}\\n\u007f\u00fc\u20ac\U0001f600/"'
+        more: dict[State, dict[str, Any]] = {
+            State.RETRYING: {"due_at": self.time + 10 * SECOND},
+            State.SUCCEEDED: {"result": text},
+            State.FAILED: {"error": text},
+            State.CANCELLED: {"outcome": "cancelled", "reason": "cancelled"},
+            State.WAITING: self.grown(claim, follow),
+        }
+        return changes | more.get(state, {})
+
+    def grown(self, claim: Claim, follow: tuple[NewRun, ...]) -> dict[str, Any]:
+        after = tuple(Edge(run.id, "final") for run in follow)
+        fields = {"attempt": claim.attempt - 1, "failures": claim.failures, "started_at": None}
+        return {"outcome": None, "join": "list", "after": after, **fields}
+
+    @rule(number=numbers, reason=st.sampled_from(("cancelled", "cancelled", "timeout", "removed")))
+    def cancel(self, number: int, reason: str) -> None:
         if self.ids:
-            run_id = self.ids[number % len(self.ids)]
-            self.same([storage.cancel([run_id], self.time) for storage in self.storages])
+            ids = [self.ids[number % len(self.ids)], self.ids[number // 7 % len(self.ids)]]
+            self.same([storage.cancel(ids, self.time, reason=reason) for storage in self.storages])
+
+    @rule(
+        what=st.sampled_from(MARKS), number=numbers, once=st.booleans(), seconds=st.sampled_from((None, 15))
+    )
+    def revoke(self, what: str, number: int, once: bool, seconds: int | None) -> None:
+        target = f"run:{self.ids[number % len(self.ids)]}" if self.ids and number % 3 == 0 else what
+        until = None if seconds is None else self.time + seconds * SECOND
+        for storage in self.storages:
+            storage.revoke(Revocation(target, self.time, until, once, "ana"))
+
+    @rule(what=st.sampled_from(MARKS))
+    def restore(self, what: str) -> None:
+        self.same([storage.restore(what) for storage in self.storages])
+
+    @rule(number=numbers, lock=st.sampled_from(("database", "door", "press")), takes=st.booleans())
+    def hold(self, number: int, lock: str, takes: bool) -> None:
+        """One more lock for a run that runs, or one less."""
+        answers = []
+        for desk, claims in zip(self.desks, self.claims, strict=True):
+            if claims:
+                claim = claims[number % len(claims)]
+                fence = (desk.owner, claim.seq, claim.claim_no, lock)
+                storage = desk.storage
+                answers.append(storage.acquire(*fence, 2) if takes else storage.release(*fence))
+        self.same([answers[:1], answers[1:]])
+
+    @rule(known=st.sampled_from((TASKS, TASKS[1:], ("mail",))))
+    def publish(self, known: tuple[str, ...]) -> None:
+        for desk in self.desks:
+            catalogue = a_catalogue(*known)
+            desk.storage.publish(desk.owner, catalogue, keep=["a", "b"], now=self.time)
 
     @rule(what=st.sampled_from(TARGETS), seconds=st.sampled_from((None, 15)))
     def pause(self, what: str, seconds: int | None) -> None:
@@ -169,14 +327,34 @@ class SameAnswers(RuleBasedStateMachine):
         number=numbers,
         lag=st.sampled_from((0, 0, 1)),
         skips=st.booleans(),
+        overlap=st.sampled_from(("skip", "queue", "replace")),
+        is_pipeline=st.booleans(),
+        unique=st.sampled_from((None, KEYS[0])),
     )
-    def tick(self, key: str, task: str, number: int, lag: int, skips: bool) -> None:
+    def tick(
+        self,
+        key: str,
+        task: str,
+        number: int,
+        lag: int,
+        skips: bool,
+        overlap: str,
+        is_pipeline: bool,
+        unique: str | None,
+    ) -> None:
         for storage in self.storages:
             storage.watermarks({key: None}, NOON)
         expected = self.places[key] - lag
-        run = self.new(task, number, tick=expected + 1, schedule=key)
-        refused = run._replace(state=State.SKIPPED, reason="overlap") if skips else None
-        tick = Tick(key, expected, expected + 1, None, run, refused)
+        given = {"tick": expected + 1, "schedule": key, "trigger": Trigger.SCHEDULE, "unique": unique}
+        run = self.new(task, number, **given)
+        members: tuple[NewRun, ...] = ()
+        if is_pipeline:
+            steps = [self.new(each, number, trigger=Trigger.PIPELINE) for each in TASKS[:2]]
+            times = {"created_at": self.time, "due_at": self.time}
+            run, *rows = a_pipeline(*steps, id=run.id, **times, **given)
+            members = tuple(rows)
+        refused = self.new(task, number)._replace(state=State.SKIPPED, reason="overlap") if skips else None
+        tick = Tick(key, expected, expected + 1, None, run, refused, members, overlap)
         verdicts = [storage.tick([tick]) for storage in self.storages]
         self.same(verdicts)
         self.places[key] = verdicts[0][0].watermark
@@ -192,6 +370,7 @@ class SameAnswers(RuleBasedStateMachine):
         for storage in self.storages:
             storage.close()
         dead = self.desks
+        self.time += 40 * SECOND  # longer than a lease
         self.enter()
         orphans = [storage.orphans(f"owner-{self.lives}") for storage in self.storages]
         self.same([[(run._replace(seq=0), owner) for run, owner in each] for each in orphans])
@@ -212,6 +391,11 @@ class SameAnswers(RuleBasedStateMachine):
         lists = [storage.runs(RunFilter(limit=1000)) for storage in self.storages]
         self.same([[run._replace(seq=0) for run in runs] for runs in lists])
         self.same([storage.pauses(self.time) for storage in self.storages])
+        self.same([storage.revocations(self.time) for storage in self.storages])
+        self.same([storage.edges(self.ids) for storage in self.storages])
+        self.same([storage.next_ticks() for storage in self.storages])
+        for which in (RunFilter(unique=KEYS[0]), RunFilter(pipeline=self.ids[0] if self.ids else "")):
+            self.same([[run.id for run in storage.runs(which)] for storage in self.storages])
         self.same([[s.owner.id for s in storage.supervisors(0) if s.alive] for storage in self.storages])
         self.same([without_seqs(storage) for storage in self.storages])
 
@@ -220,7 +404,7 @@ class SameAnswers(RuleBasedStateMachine):
         if hasattr(self, "desks"):
             running = self.storages[0].runs(RunFilter(states=(State.RUNNING,), limit=1000))
             taken = {claim.id for claim in self.claims[0] if claim.refused}
-            holders = [run for run in running if run.task in ("dump", "load") and run.id not in taken]
+            holders = [run for run in running if run.task in ("dump", "load", "rare") and run.id not in taken]
             assert len(holders) <= 2
 
 
@@ -245,5 +429,21 @@ def without_seqs(storage: Storage) -> list[object]:
 
 
 assert all(LANES[name] == task_lane(name) for name in ("dump", "load", "skip"))
-SameAnswers.TestCase.settings = settings(max_examples=30, stateful_step_count=40)
-TestSameAnswers = SameAnswers.TestCase
+SETTINGS = settings(max_examples=30, stateful_step_count=40)
+
+
+def test_sqlite_answers_as_memory_does() -> None:
+    class OnSqlite(SameAnswers):
+        def opener(self) -> Storage:
+            return open_storage(f"sqlite:///{self.folder.name}/jobs.db")
+
+    run_state_machine_as_test(OnSqlite, settings=SETTINGS)
+
+
+def test_redis_answers_as_memory_does(redis_server: RedisServer) -> None:
+    class OnRedis(SameAnswers):
+        def opener(self) -> Storage:
+            url = f"{redis_server.url}?namespace={self.folder.name.rpartition('/')[2]}"
+            return RedisStorage.open(url, server_time=False)
+
+    run_state_machine_as_test(OnRedis, settings=SETTINGS)

@@ -291,7 +291,8 @@ class RedisStorage:
     def overview(self, now: Micros, *, tasks: Sequence[str] | None = None, recent: int = 20) -> Overview:
         known = self.catalogue() if tasks is None else None
         names = list(known.tasks if known else ()) if tasks is None else list(tasks)
-        return reads.overview(self._server, self._at(now), names, recent)
+        at = {} if self._server_time else {"now": str(now)}
+        return reads.overview(self._server, at, names, recent)
 
     def catalogue(self) -> Catalogue | None:
         return catalogues.merged(json.loads(self._ask("catalogue")))
@@ -300,7 +301,8 @@ class RedisStorage:
         return catalogues.entry_of(self._ask("entry", task=task))
 
     def supervisors(self, now: Micros) -> list[Supervisor]:
-        found = json.loads(self._ask("supervisors", now or None))
+        at = {} if self._server_time or not now else {"now": str(now)}
+        found = json.loads(self._ask("supervisors", **at))
         return sorted(map(_supervisor, found), key=lambda each: not each.alive)
 
     # --- wake-ups -----------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ def enter(connection: sqlite3.Connection, owner: OwnerInfo, status: OwnerStatus)
         """
         delete from supervisors
         where id not in (select id from supervisors order by started_at desc limit ?)
+            and (left_at is not null or lost = 1)
             and id not in (select owner from runs where state = 'running')
         """,
         (KEPT,),

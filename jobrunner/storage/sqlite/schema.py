@@ -246,11 +246,12 @@ _VERSION_2 = (
     ) strict, without rowid
     """,
     # Locks that a running attempt took beside its own; one of an attempt that is over counts no more.
+    # The key's columns come first: SQLite 3.40 takes a strict table in another order for damaged.
     """
     create table extra_locks (
         seq integer not null,
-        claim_no integer not null,
         lock text not null,
+        claim_no integer not null,
         primary key (seq, lock)
     ) strict, without rowid
     """,
