@@ -126,12 +126,17 @@ class Supervisor:
             self._loop.on_signal(number, self._stop.on_signal)
         self._loop.on_signal(signal.SIGHUP, self._reloader.hung_up)
         self._pulse.start()
+        storage: Storage | None = None
         try:
             storage = self._opening.entered(self._plan.backend, self._owner_info, self._status)
             if storage is not None:
                 if self._opening.has_stood_by:
                     self._reloader.read_again()
                 self._work(storage)
+        except OwnerLost:
+            if storage is None or storage.lease is None:
+                raise
+            self._lost, self.follower = True, Former(self._owner, self._plan, [])
         finally:
             self._pulse.close()
             self._loop.close()

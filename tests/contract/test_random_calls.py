@@ -29,7 +29,7 @@ from jobrunner.model import (
 )
 from jobrunner.plan import Retention
 from jobrunner.storage import Exchange, Rate, Revocation, RunFilter, Storage, TaskRule, Tick, open_storage
-from jobrunner.storage.redis import RedisStorage
+from jobrunner.storage.redis.store import RedisStorage
 from jobrunner.testing.desk import (
     A_STATUS,
     NOON,
@@ -41,7 +41,6 @@ from jobrunner.testing.desk import (
     a_run,
     locked,
 )
-from tests.servers import RedisServer
 
 TASKS = ("resize", "mail", "dump", "load", "skip", "far", "rare", "report")
 RULES = {
@@ -429,21 +428,26 @@ def without_seqs(storage: Storage) -> list[object]:
 
 
 assert all(LANES[name] == task_lane(name) for name in ("dump", "load", "skip"))
-SETTINGS = settings(max_examples=30, stateful_step_count=40)
+EXAMPLES, MORE = 8, 120  # in an ordinary run, in `make drills`
 
 
-def test_sqlite_answers_as_memory_does() -> None:
+def show_alike(machine: type[SameAnswers], full: bool) -> None:
+    chosen = settings(max_examples=MORE if full else EXAMPLES, stateful_step_count=40)
+    run_state_machine_as_test(machine, settings=chosen)
+
+
+def test_sqlite_answers_as_memory_does(full_drills: bool) -> None:
     class OnSqlite(SameAnswers):
         def opener(self) -> Storage:
             return open_storage(f"sqlite:///{self.folder.name}/jobs.db")
 
-    run_state_machine_as_test(OnSqlite, settings=SETTINGS)
+    show_alike(OnSqlite, full_drills)
 
 
-def test_redis_answers_as_memory_does(redis_server: RedisServer) -> None:
+def test_redis_answers_as_memory_does(redis_url: str, full_drills: bool) -> None:
     class OnRedis(SameAnswers):
         def opener(self) -> Storage:
-            url = f"{redis_server.url}?namespace={self.folder.name.rpartition('/')[2]}"
+            url = f"{redis_url}?namespace={self.folder.name.rpartition('/')[2]}"
             return RedisStorage.open(url, server_time=False)
 
-    run_state_machine_as_test(OnRedis, settings=SETTINGS)
+    show_alike(OnRedis, full_drills)

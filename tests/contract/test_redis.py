@@ -9,18 +9,17 @@ import pytest
 
 from jobrunner.ids import new_id
 from jobrunner.storage import Storage
-from jobrunner.storage.redis import RedisStorage
+from jobrunner.storage.redis.store import RedisStorage
 from jobrunner.testing import LeasedStorageContract
 from jobrunner.testing.desk import NOON, Opener
-from tests.servers import RedisServer
 
 
 class TestRedis(LeasedStorageContract):
     """One namespace of a server, as supervisors and clients use it."""
 
     @pytest.fixture
-    def opened(self, redis_server: RedisServer) -> Iterator[Opener]:
-        url = f"{redis_server.url}?namespace={new_id(NOON)}"
+    def opened(self, redis_url: str) -> Iterator[Opener]:
+        url = f"{redis_url}?namespace={new_id(NOON)}"
         with ExitStack() as handles:
 
             def opened() -> Storage:

@@ -1,11 +1,10 @@
-"""The server: its URL, its connections, what it must be, and one call of the script."""
+"""The server: its connections, what it must be, and one call of the script."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -13,43 +12,19 @@ from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from ...errors import StorageRefused, UsageError
+from .address import Address
 from .faults import translated
 from .scripts import script
 
 OLDEST = (6, 2)
 CONNECT_TIMEOUT = ANSWER_TIMEOUT = 5.0  # seconds: a black hole is noticed, and left, well within 15 s
-_NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
-
-
-class Address(NamedTuple):
-    """A URL, taken apart."""
-
-    url: str  # for redis-py, without what is ours
-    shown: str  # for people, without the password
-    namespace: str
-
-
-def address_of(url: str) -> Address:
-    """What a `redis://`, `rediss://` or `unix://` URL says. Raises UsageError."""
-    parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    namespace = options.pop("namespace", "jobrunner")
-    if not _NAMESPACE.fullmatch(namespace):
-        raise UsageError(
-            f"got namespace {namespace!r} in the Redis URL",
-            help="letters, digits, '_', '.' and '-', at most 100",
-        )
-    plain = urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(options), ""))
-    place = parts.netloc.rpartition("@")[2]
-    shown = f"{parts.scheme}://{place}{unquote(parts.path)}"
-    return Address(plain, shown, namespace)
 
 
 class Server:
     """A Redis server and one namespace in it. May be used from several threads."""
 
     def __init__(self, address: Address) -> None:
-        self.shown = address.shown
+        self.shown = address.url
         self.prefix = f"{{{address.namespace}}}:"  # one hash tag: in a cluster all keys lie on one node
         self.pool = _pool(address)
         self.client: Any = redis.Redis(connection_pool=self.pool)
@@ -92,7 +67,7 @@ class Server:
 def _pool(address: Address) -> redis.ConnectionPool:
     try:
         return redis.ConnectionPool.from_url(
-            address.url,
+            address.server,
             decode_responses=True,
             protocol=2,
             # Nothing is sent twice behind our back: a claim whose answer was lost is looked up, not repeated.
@@ -103,7 +78,7 @@ def _pool(address: Address) -> redis.ConnectionPool:
         )
     except (ValueError, TypeError) as error:
         raise UsageError(
-            f"got {address.shown!r}: {error}",
+            f"got {address.url!r}: {error}",
             help="write redis://HOST:6379/0, rediss://..., or unix:///run/redis.sock",
         ) from error
 

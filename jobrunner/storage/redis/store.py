@@ -35,11 +35,11 @@ from .. import (
 )
 from ..attempts import all_attempts
 from ..overlap import naming
-from . import catalogues, reads
+from . import address, catalogues, reads
 from . import rows as plain
 from .ears import Ears
 from .faults import translated
-from .server import Server, address_of
+from .server import Server
 
 if TYPE_CHECKING:
     from ...plan import Retention
@@ -71,11 +71,11 @@ class RedisStorage:
         `server_time=False`: the moments that calls are given count, not the server's clock (tests use it).
         Raises UsageError, StorageRefused for a server that is not fit, StorageUnavailable when none answers.
         """
-        address = address_of(url)
-        server = Server(address)
+        where = address.read(url)
+        server = Server(where)
         try:
             server.check()
-            storage = cls(address.shown, server, server_time=server_time)
+            storage = cls(where.url, server, server_time=server_time)
             storage._seen_writes = storage._foreign_writes()
         except BaseException:
             server.close()

@@ -1,0 +1,193 @@
+"""A supervisor whose lease is not renewed starts nothing, ends what runs, and goes on as somebody else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from jobrunner.durations import MINUTE, SECOND, Micros
+from jobrunner.errors import OwnerLost, StorageUnavailable
+from jobrunner.events import LeaseEnded, LeaseLate
+from jobrunner.execution.journal import Journal
+from jobrunner.lease import LeaseKeeper, Stage, stage_at
+from jobrunner.model import Ended, Ending, State
+from jobrunner.pools import Pools
+from tests.builders import NOON, a_run, a_task
+from tests.stage import ME, STATUS
+from tests.stage import Stage as Scene
+
+GONE = StorageUnavailable("the server does not answer")
+
+
+class Keeping(Scene):
+    """A dispatcher whose owner lives by a lease."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(a_task("dump"))
+        self.over = self.recovered = 0
+        pools = Pools(loop=self.loop, sink=self.dispatcher, output_root="", journal=journal)
+        self.keeper = LeaseKeeper(
+            owner=ME,
+            loop=self.loop,
+            storage=self.storage,
+            service=self.service,
+            emit=self.events.append,
+            status=lambda: STATUS,
+            dispatcher=self.dispatcher,
+            pools=pools,
+            recover=self._recover,
+            on_lost=self._lose,
+            on_over=self._be_over,
+        )
+
+    def _recover(self) -> None:
+        self.recovered += 1
+
+    def _be_over(self) -> None:
+        self.over += 1
+
+    def waits(self, time: Micros) -> None:
+        """Let time pass second by second, as it does."""
+        for _ in range(time // SECOND):
+            self.clock.passes(SECOND)
+            self.turns(5)
+
+    def loses_storage(self) -> None:
+        self.faulty.fails("heartbeat", GONE, times=1_000)
+
+    def finds_storage(self) -> None:
+        self.faulty._before["heartbeat"].clear()
+
+
+@pytest.fixture
+def scene(tmp_path: object) -> Iterator[Keeping]:
+    with Journal.opened(str(tmp_path)) as journal:
+        scene = Keeping(journal)
+        scene.keeper.start()
+        scene.turns()
+        yield scene
+        scene.close()
+
+
+def test_the_stages_of_a_lease_are_15_20_and_27_seconds() -> None:  # rule 33
+    ages = [0, 14_999_999, 15 * SECOND, 20 * SECOND, 27 * SECOND, 29 * SECOND]
+    assert [stage_at(age) for age in ages] == [Stage.HELD, *Stage]
+
+
+def test_the_lease_is_renewed_every_ten_seconds(scene: Keeping) -> None:
+    scene.waits(MINUTE)
+    assert scene.faulty.calls.count("heartbeat") == 7
+
+
+def test_nothing_starts_before_the_first_renewal(tmp_path: object) -> None:
+    with Journal.opened(str(tmp_path)) as journal:
+        scene = Keeping(journal)
+        scene.loses_storage()
+        scene.keeper.start()
+        scene.add(a_run("dump"))
+        scene.waits(3 * SECOND)
+        assert scene.executor.started == []
+        scene.finds_storage()
+        scene.waits(2 * SECOND)
+        assert len(scene.executor.started) == 1
+        scene.close()
+
+
+def test_nothing_starts_15_s_after_the_last_renewal_was_sent(scene: Keeping) -> None:
+    scene.loses_storage()
+    scene.waits(14 * SECOND)
+    scene.add(a_run("dump"))
+    assert len(scene.executor.started) == 1
+    scene.waits(SECOND)
+    scene.add(a_run("dump"))
+    assert len(scene.executor.started) == 1
+    assert len(scene.told(LeaseLate)) == 1
+
+
+def test_a_renewal_in_time_lets_work_start_again(scene: Keeping) -> None:
+    scene.loses_storage()
+    scene.waits(17 * SECOND)
+    scene.add(a_run("dump"))
+    scene.finds_storage()
+    scene.waits(2 * SECOND)
+    assert len(scene.executor.started) == 1
+    assert scene.keeper.may_start()
+    assert (scene.over, scene.lost) == (0, 0)
+
+
+def test_what_runs_gets_term_after_20_s_and_kill_after_27(scene: Keeping) -> None:
+    scene.add(a_run("dump"))
+    scene.loses_storage()
+    scene.waits(19 * SECOND)
+    assert scene.executor.ends == []
+    scene.waits(SECOND)
+    (call,) = scene.executor.started
+    assert scene.executor.ends == [(call, Ending.INTERRUPTED)]
+    assert scene.told(LeaseEnded) == [LeaseEnded(1)]
+    scene.waits(7 * SECOND)
+    assert scene.executor.ends == [(call, Ending.INTERRUPTED)] * 2
+
+
+def test_after_term_there_is_no_way_back(scene: Keeping) -> None:
+    scene.add(a_run("dump"))
+    scene.loses_storage()
+    scene.waits(21 * SECOND)
+    scene.finds_storage()
+    scene.waits(2 * SECOND)
+    assert not scene.keeper.may_start()
+    assert scene.over == 0
+    (call,) = scene.executor.calls
+    scene.executor.finish(call, Ended(Ending.INTERRUPTED, started_at=NOON, ended_at=NOON))
+    scene.waits(SECOND)
+    assert scene.over > 0
+    assert scene.runs_of("dump")[0].state is State.QUEUED
+
+
+def test_what_cannot_be_ended_is_waited_for_until_29_s(scene: Keeping) -> None:
+    scene.add(a_run("dump"))
+    scene.loses_storage()
+    scene.waits(28 * SECOND)
+    assert scene.over == 0
+    scene.waits(SECOND)
+    assert scene.over > 0
+
+
+def test_a_suspend_counts(scene: Keeping) -> None:
+    scene.add(a_run("dump"))
+    scene.loses_storage()
+    scene.clock.suspends(40 * SECOND)
+    scene.waits(SECOND)
+    assert scene.executor.ends != []
+
+
+def test_a_renewal_counts_from_the_moment_it_was_sent(scene: Keeping) -> None:
+    scene.waits(9 * SECOND)
+    scene.service.hold()
+    scene.waits(6 * SECOND)  # a renewal is asked for at ten seconds
+    assert not scene.keeper.may_start()
+    scene.service.let_go()
+    scene.turns()
+    assert scene.keeper.may_start()
+
+
+def test_an_owner_that_was_voided_is_told(scene: Keeping) -> None:
+    scene.faulty.fails("heartbeat", OwnerLost("gone"))
+    scene.waits(11 * SECOND)
+    assert scene.lost == 1
+
+
+def test_dead_supervisors_are_looked_for(scene: Keeping) -> None:
+    before = scene.faulty.calls.count("orphans")
+    scene.waits(10 * SECOND)
+    assert scene.faulty.calls.count("orphans") - before == 5
+    assert scene.recovered == 0
+
+
+def test_ends_that_could_not_be_written_are_kept_for_the_next_one(scene: Keeping) -> None:
+    scene.add(a_run("dump"))
+    scene.faulty.fails("exchange", GONE, times=100)
+    (call,) = scene.executor.calls
+    scene.executor.finish(call, Ended(Ending.OK, started_at=NOON, ended_at=NOON))
+    scene.turns()
+    assert [settle.id for settle in scene.dispatcher.unsettled()] == [call.run_id]
