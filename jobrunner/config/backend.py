@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
+from ..errors import UsageError
 from .notyet import BACKENDS, BACKENDS_LATER
+
+REDIS = ("redis", "rediss", "unix")
 
 
 class BackendError(ValueError):
@@ -25,10 +28,14 @@ def backend_url(given: str | None, path: str) -> str:
         return f"sqlite:///{folder}/.jobrunner/{stem}.db"
     scheme, colon, rest = given.strip().partition("://")
     if colon and scheme in BACKENDS_LATER:
-        supported = " and ".join(f"{each}://" for each in BACKENDS)
+        supported = ", ".join(f"{each}://" for each in BACKENDS)
         raise BackendError(
             "not-supported-yet", f"{scheme}:// is not supported yet", help=f"supported: {supported}"
         )
+    if scheme in REDIS and colon:
+        return _redis(given.strip())
+    if colon and scheme not in BACKENDS and _is_foreign(scheme):
+        return given.strip()
     if not colon or scheme not in BACKENDS:
         raise BackendError(
             "bad-value",
@@ -36,6 +43,23 @@ def backend_url(given: str | None, path: str) -> str:
             help="" if colon else f"write sqlite:///{given}",
         )
     return _sqlite(given, rest, folder) if scheme == "sqlite" else "memory://"
+
+
+def _redis(given: str) -> str:
+    from ..storage.redis.address import read
+
+    try:
+        read(given)
+    except UsageError as error:
+        raise BackendError("bad-value", error.message, help=error.help) from None
+    return given
+
+
+def _is_foreign(scheme: str) -> bool:
+    """Whether somebody else's storage goes by this scheme."""
+    from importlib.metadata import entry_points
+
+    return bool(entry_points(group="jobrunner.storages", name=scheme))
 
 
 def _sqlite(given: str, rest: str, folder: str) -> str:

@@ -405,6 +405,7 @@ class FileModel(IncludedModel):
     backend: Filled | None = option(
         "Where runs are kept; a relative path counts from the folder of this file",
         "sqlite:///.jobrunner/jobs.db",
+        "redis://queue.example/0?namespace=shop",
         "memory://",
         default="sqlite:///.jobrunner/NAME.db, NAME being this file's",
     )

@@ -80,6 +80,8 @@ BACKENDS = [
     '"\\x62ackend": memory://\ntasks: {}',
     "backend: !!str memory://\ntasks: {}",
     "backend: 'sqlite:///a''b.db'\ntasks: {}",
+    "backend: redis://queue.example/1?namespace=shop\ntasks: {}",
+    "backend: unix:///run/redis.sock\ntasks: {}",
 ]
 
 
@@ -92,7 +94,7 @@ def test_clients_find_the_storage_where_the_plan_has_it(text: str, tmp_path: Pat
     plan = compile_file(str(file), environ=environ).plan
     assert plan is not None
     assert backend_of(str(file), environ) == plan.backend
-    assert plan.backend.partition("://")[0] in ("memory", "sqlite")
+    assert plan.backend.partition("://")[0] in ("memory", "redis", "sqlite", "unix")
 
 
 def test_clients_find_the_storage_of_a_file_whose_tasks_are_wrong(tmp_path: Path) -> None:
@@ -102,7 +104,7 @@ def test_clients_find_the_storage_of_a_file_whose_tasks_are_wrong(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "text", ["backend: redis://x\n", "backend: x\n", "backend: [a]\n", "backend: ${X}\n"]
+    "text", ["backend: file://x\n", "backend: x\n", "backend: [a]\n", "backend: ${X}\n"]
 )
 def test_clients_are_told_when_the_storage_is_not_to_be_found(text: str, tmp_path: Path) -> None:
     file = tmp_path / "jobs.yaml"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from ...errors import UsageError
 from ...place import shown
@@ -38,8 +38,8 @@ def read(url: str) -> Address:
             help="letters, digits, '_', '.' and '-', at most 100",
         )
     _demand_place(url, parts.scheme, parts.hostname, parts.path)
-    server = urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(options), ""))
-    return Address(server, namespace, shown(url))
+    query = f"?{urlencode(options)}" if options else ""
+    return Address(f"{parts.scheme}://{parts.netloc}{parts.path}{query}", namespace, shown(url))
 
 
 def _demand_place(url: str, scheme: str, host: str | None, path: str) -> None:

@@ -66,7 +66,7 @@ class Server:
 
 def _pool(address: Address) -> redis.ConnectionPool:
     try:
-        return redis.ConnectionPool.from_url(
+        pool = redis.ConnectionPool.from_url(
             address.server,
             decode_responses=True,
             protocol=2,
@@ -76,6 +76,8 @@ def _pool(address: Address) -> redis.ConnectionPool:
             socket_connect_timeout=CONNECT_TIMEOUT,
             socket_keepalive=True,
         )
+        pool.make_connection()  # connects to nobody yet; finds options that nobody knows
+        return pool
     except (ValueError, TypeError) as error:
         raise UsageError(
             f"got {address.url!r}: {error}",
