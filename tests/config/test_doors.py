@@ -103,9 +103,7 @@ def test_clients_find_the_storage_of_a_file_whose_tasks_are_wrong(tmp_path: Path
     assert backend_of(str(file), {}) == f"sqlite:///{tmp_path}/x.db"
 
 
-@pytest.mark.parametrize(
-    "text", ["backend: file://x\n", "backend: x\n", "backend: [a]\n", "backend: ${X}\n"]
-)
+@pytest.mark.parametrize("text", ["backend: file://x\n", "backend: x\n", "backend: [a]\n", "backend: ${X}\n"])
 def test_clients_are_told_when_the_storage_is_not_to_be_found(text: str, tmp_path: Path) -> None:
     file = tmp_path / "jobs.yaml"
     file.write_text(text + "tasks: {}\n")
