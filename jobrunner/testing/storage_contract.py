@@ -25,7 +25,7 @@ from .records_facts import RecordFacts
 from .settles_facts import SettleFacts
 
 
-class StorageContract(RecordFacts, ClaimFacts, SettleFacts, EdgeFacts, LimitFacts, OwnerFacts, LeaseFacts):
+class StorageContract(RecordFacts, ClaimFacts, SettleFacts, EdgeFacts, LimitFacts, OwnerFacts):
     """Every sentence of the contract that can be tested on any storage."""
 
     @pytest.fixture

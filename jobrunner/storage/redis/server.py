@@ -17,7 +17,7 @@ from .faults import translated
 from .scripts import script
 
 OLDEST = (6, 2)
-CONNECT_TIMEOUT = ANSWER_TIMEOUT = 5.0  # seconds: a black hole is noticed, and left, well within 15 s
+CONNECT_TIMEOUT, ANSWER_TIMEOUT = 5.0, 8.0  # seconds: a black hole is noticed, and left, within 15 s
 
 
 class Server:

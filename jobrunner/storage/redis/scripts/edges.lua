@@ -67,6 +67,20 @@ local function joined_result(join, inputs)
   return '[' .. table.concat(texts, ',') .. ']'
 end
 
+-- Of the first member that did not succeed: which, and why; of a block, what it says itself.
+local function culprit(inputs)
+  local found
+  for _, each in ipairs(inputs) do
+    if each.state ~= 'succeeded' and (not found or (found.state == 'skipped' and each.state ~= 'skipped')) then
+      found = each
+    end
+  end
+  if found.reason == 'upstream failed' and found.error then
+    return found.error
+  end
+  return found.task .. ' (' .. found.id .. '): ' .. (found.reason or found.outcome or found.state)
+end
+
 local function join_as(r)
   local inputs, well = {}, true
   for _, edge in ipairs(cjson.decode(r.after or '[]')) do
@@ -81,7 +95,7 @@ local function join_as(r)
   elseif r.cancel then
     return { state = 'cancelled', reason = r.cancel }
   elseif not well and r.join ~= 'list-any' then
-    return { state = 'failed', reason = 'upstream failed' }
+    return { state = 'failed', reason = 'upstream failed', error = culprit(inputs) }
   end
   return { state = 'succeeded', outcome = 'ok', result = joined_result(r.join, inputs) }
 end

@@ -1,6 +1,7 @@
 -- Runs: a hash each, and the places where a run is found by its state.
 --
---   run:SEQ            the row                     ids, sdi     id:SEQ, and reversed: by the beginning, the end
+--   run:SEQ            the row                     id           id -> SEQ
+--   ids, sdi           id:SEQ, and reversed: runs by the beginning and by the end of their ids
 --   runs               SEQ of all                  created      SEQ by created_at
 --   state:S            SEQ in state S              task:T:S     SEQ of task T in state S
 --   lane:L             rank, due, SEQ: queued      lanes        the lanes in which runs wait
@@ -33,8 +34,7 @@ local function row(seq)
 end
 
 local function seq_of(id)
-  local found = call('ZRANGEBYLEX', P .. 'ids', '[' .. id .. ':', '(' .. id .. ';', 'LIMIT', 0, 1)
-  return found[1] and string.sub(found[1], #id + 2) or nil
+  return call('HGET', P .. 'id', id) or nil
 end
 
 local function place_in_lane(r)
@@ -208,14 +208,12 @@ local function insert(r)
     flat[#flat + 1] = value
   end
   r.seq = int(call('INCR', P .. 'seq'))
-  for _, name in ipairs(PLACED) do
-    r[name] = r[name] or false
-  end
   if FINAL[r.state] then
     r.finished_at = r.created_at
     call('HSET', P .. 'run:' .. r.seq, 'finished_at', r.finished_at)
   end
   call('HSET', P .. 'run:' .. r.seq, unpack(flat))
+  call('HSET', P .. 'id', r.id, r.seq)
   call('ZADD', P .. 'ids', 0, r.id .. ':' .. r.seq)
   call('ZADD', P .. 'sdi', 0, string.reverse(r.id) .. ':' .. r.seq)
   call('ZADD', P .. 'runs', r.seq, r.seq)
@@ -252,6 +250,7 @@ local function remove(r)
   call('ZREM', P .. 'created', r.seq)
   call('ZREM', P .. 'runs', r.seq)
   call('ZREM', P .. 'sdi', string.reverse(r.id) .. ':' .. r.seq)
+  call('HDEL', P .. 'id', r.id)
   call('ZREM', P .. 'ids', r.id .. ':' .. r.seq)
   untie(r)
   call('DEL', P .. 'att:' .. r.seq, P .. 'run:' .. r.seq)
