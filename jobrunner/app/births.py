@@ -13,7 +13,7 @@ from ..catalogue import Entry
 from ..client import enqueue, forced_entry
 from ..durations import Micros, parse_duration
 from ..ids import new_id
-from ..model import NewRun, Policy, Run, Trigger
+from ..model import NewRun, Policy, Run, Trigger, unique_key
 from ..plain import to_plain
 from .options import Terms
 from .task import Task, parameters_of
@@ -48,7 +48,10 @@ def born(
         priority=terms.priority,
         expires=terms.patience(due_at, occasion.zone),
     )
-    return run._replace(options=terms.stored())
+    run = run._replace(options=terms.stored())
+    if terms.unique_key is None:
+        return run
+    return run._replace(unique=unique_key(task.name, terms.unique_key), replaces=terms.replaces)
 
 
 def rescheduled(run: Run, entry: Entry, terms: Terms, occasion: Occasion) -> NewRun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast, overload
 
 from ..durations import SECOND
@@ -99,6 +100,22 @@ class RunHandle(Generic[R_co]):
         Raises UsageError when it has begun or is final.
         """
         return cast("RunHandle[R_co]", self._jobs._reschedule(self._run(), options))
+
+    def revoke(self, *, until: datetime | None = None) -> bool:
+        """Cancel it instead of starting it, should it be about to start: unless it is restored, or `until`
+        comes before. False: it is final already."""
+        if self._run().state.is_final:
+            return False
+        self._jobs._revoke(f"run:{self.id}", until=until)
+        return True
+
+    def restore(self) -> bool:
+        """Take that back; False when it was not revoked."""
+        return self._jobs._restore(f"run:{self.id}")
+
+    def is_revoked(self) -> bool:
+        """Whether it would be cancelled instead of being started now."""
+        return self._jobs._is_revoked(f"run:{self.id}")
 
     # ---- inside
 

@@ -7,22 +7,24 @@ import threading
 from collections.abc import Callable
 
 from ..errors import ConfigError
-from ..storage import Storage, open_storage
+from ..storage import ClientStorage, open_storage
 
-_left_behind: list[Storage] = []  # opened before a fork: kept, so that nothing closes them here
+_left_behind: list[ClientStorage] = []  # opened before a fork: kept, so that nothing closes them here
 
 
 class Opening:
     """One storage for all threads of a process."""
 
-    def __init__(self, url: Callable[[], str], *, opened: Callable[[str], Storage] = open_storage) -> None:
+    def __init__(
+        self, url: Callable[[], str], *, opened: Callable[[str], ClientStorage] = open_storage
+    ) -> None:
         self._url = url
         self._opened = opened
         self._process = os.getpid()
         self._lock = threading.Lock()
-        self._storage: Storage | None = None
+        self._storage: ClientStorage | None = None
 
-    def storage(self) -> Storage:
+    def storage(self) -> ClientStorage:
         """The storage, open. Raises ConfigError when it is not said which, StorageError when it cannot be."""
         if self._storage is not None and self._process == os.getpid():
             return self._storage

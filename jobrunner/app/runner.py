@@ -13,12 +13,13 @@ from ..catalogue import Entry
 from ..clock import Clock, SystemClock
 from ..durations import Micros, to_micros
 from ..errors import UsageError
-from ..hooks import After, Before, Hooks, Notice, Receiver, Signal, register
+from ..hooks import Notice, Signal
 from ..ids import new_id
 from ..model import NewRun, Reason, Run, State
-from ..storage import Pause, RunFilter, Storage
+from ..storage import ClientStorage, Pause, Revocation, RunFilter
 from .births import Occasion, born, own_entry, rescheduled
 from .handle import RunGroup, RunHandle
+from .hooking import Hooking
 from .moments import instant
 from .opening import Opening, absolute_backend, url_of
 from .options import CallOptions, ScheduleSource, TaskOptions, Terms, declared
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-F = TypeVar("F", bound=Callable[[], object])
 FilePath = str | os.PathLike[str]
 Arguments = tuple[Sequence[Any] | None, Mapping[str, Any]]
 
@@ -45,7 +45,7 @@ class Declaring(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
 
-class JobRunner:
+class JobRunner(Hooking):
     """Tasks, runs and results on one storage; from any thread, and after a fork too.
 
     `file` names a jobs.yaml, from the present folder; `backend` the URL of a storage. With neither the file
@@ -64,8 +64,7 @@ class JobRunner:
         self._clock: Clock = SystemClock()
         self._bench: Bench | None = None
         self._tasks: dict[str, Task[..., Any]] = {}
-        self.hooks = Hooks()
-        register(self.hooks)
+        super().__init__()
         self._opening = Opening(lambda: url_of(self.file, self.backend))
         self.immediate = immediate
 
@@ -155,51 +154,6 @@ class JobRunner:
         """A task by its name, declared here or not: with everything that a declared one has."""
         return self._tasks.get(name) or Task(self, name)
 
-    # ---- hooks
-
-    def on_startup(self, hook: F, /) -> F:
-        """Call this at the start of each worker that imports this module."""
-        self.hooks.startup.append(hook)
-        return hook
-
-    def on_shutdown(self, hook: F, /) -> F:
-        """Call this at the orderly end of each worker; the last one given first."""
-        self.hooks.shutdown.append(hook)
-        return hook
-
-    def pre_execute(self, hook: Before, /) -> Before:
-        """Call this with the CurrentRun before each attempt; CancelRun, raised by it, ends the run."""
-        self.hooks.before.append(hook)
-        return hook
-
-    def post_execute(self, hook: After, /) -> After:
-        """Call this with the CurrentRun, the result and the exception (or None) after each attempt."""
-        self.hooks.after.append(hook)
-        return hook
-
-    def signal(self, *signals: str) -> Callable[[Receiver], Receiver]:
-        """Call a function with a Notice for these signals; for all of them when none is named.
-
-        What it raises is reported, and hurts neither the run nor the other receivers.
-        """
-        wanted = [_signal(each) for each in signals]
-
-        def connect(receiver: Receiver) -> Receiver:
-            self.hooks.listen(receiver, wanted)
-            return receiver
-
-        return connect
-
-    def disconnect(self, function: Callable[..., object], *signals: str) -> bool:
-        """Forget a hook, or a receiver for these signals (all of them when none is named). False: unknown."""
-        found = self.hooks.disconnect(function, [_signal(each) for each in signals])
-        for kind in (self.hooks.startup, self.hooks.shutdown, self.hooks.before, self.hooks.after):
-            listed = cast("list[Callable[..., object]]", kind)
-            while not signals and function in listed:
-                listed.remove(function)
-                found = True
-        return found
-
     # ---- enqueueing
 
     @overload
@@ -279,7 +233,15 @@ class JobRunner:
             self._tell(run for run, is_new in zip(runs, added, strict=True) if is_new)
         if self._bench is not None:
             self._bench.added()
-        return [RunHandle(self, run.id, run.task, is_new=new) for run, new in zip(runs, added, strict=True)]
+        return [self._handle(run, is_new=new) for run, new in zip(runs, added, strict=True)]
+
+    def _handle(self, run: NewRun, *, is_new: bool) -> RunHandle[Any]:
+        """A handle on what an enqueue made, or on the run that was there already."""
+        if is_new or run.unique is None:
+            return RunHandle(self, run.id, run.task, is_new=is_new)
+        for holder in self.storage.runs(RunFilter(unique=run.unique, limit=1)):
+            return RunHandle(self, holder.id, holder.task, is_new=False)
+        return self._add([run])[0]  # it has ended in between: the key is free
 
     def _tell(self, runs: Iterable[NewRun]) -> None:
         for run in runs:
@@ -365,10 +327,22 @@ class JobRunner:
             return f"task:{self._entry(self[task]).name}"
         return "all" if pool is None else f"pool:{pool}"
 
+    # ---- marks
+
+    def _revoke(self, target: str, *, once: bool = False, until: datetime | None = None) -> None:
+        end, now = self._instant(until), self.clock.now()
+        self.storage.revoke(Revocation(target=target, since=now, until=end, once=once, by=_user()))
+
+    def _restore(self, target: str) -> bool:
+        return self.storage.restore(target)
+
+    def _is_revoked(self, target: str) -> bool:
+        return any(each.target == target for each in self.storage.revocations(self.clock.now()))
+
     # ---- inside
 
     @property
-    def storage(self) -> Storage:
+    def storage(self) -> ClientStorage:
         """The storage behind it, open."""
         return self._opening.storage() if self._bench is None else self._bench.storage
 
@@ -447,14 +421,6 @@ def _state(name: str) -> State:
     except ValueError:
         known = ", ".join(each.value for each in State)
         raise UsageError(f"there is no state {name!r}", help=f"states: {known}") from None
-
-
-def _signal(name: str) -> Signal:
-    try:
-        return Signal(name)
-    except ValueError:
-        known = ", ".join(each.value for each in Signal)
-        raise UsageError(f"there is no signal {name!r}", help=f"signals: {known}") from None
 
 
 def _user() -> str:

@@ -101,6 +101,18 @@ class Task(Generic[P, R]):
         """End a pause; False when there was none."""
         return self.jobs.resume(self.name)
 
+    def revoke(self, *, once: bool = False, until: datetime | None = None) -> None:
+        """Cancel its runs instead of starting them: until it is restored, until a moment, or `once`."""
+        self.jobs._revoke(f"task:{self.name}", once=once, until=until)
+
+    def restore(self) -> bool:
+        """Take that back; False when it was not revoked."""
+        return self.jobs._restore(f"task:{self.name}")
+
+    def is_revoked(self) -> bool:
+        """Whether its runs are cancelled instead of being started now."""
+        return self.jobs._is_revoked(f"task:{self.name}")
+
     # ---- inside
 
     @property

@@ -45,12 +45,11 @@ def publish(jobs: JobRunner, *names: str, timezone: str = "UTC", **changes: Any)
     """What a supervisor does at its start."""
     tasks = {name: a_callable(name, **changes) for name in names}
     plan = Plan(file="/jobs.yaml", hash="hash", backend="", timezone=timezone, tasks=tasks)
-    storage = jobs.storage
-    if storage.url.startswith("memory"):
-        storage = open_storage(storage.url)
+    storage = open_storage(jobs.storage.url)
     assert storage.enter(an_owner(), STATUS)
     storage.publish("me", catalogue_of(plan), keep=(), now=NOON)
     storage.leave("me", NOON)
+    storage.close()
 
 
 # ---- arguments -------------------------------------------------------------------------------------------
@@ -224,6 +223,49 @@ def test_an_id_given_by_the_caller_makes_the_enqueue_repeatable(jobs: JobRunner)
     assert (first.id, first.is_new) == ("order-17", True)
     assert (second, second.is_new) == (first, False)
     assert jobs.run("order-17").args == (1, 1)
+
+
+def test_a_unique_key_refuses_a_second_run_and_gives_the_first(jobs: JobRunner) -> None:
+    @jobs.task
+    def send(order: int) -> None: ...
+
+    @jobs.task
+    def other(order: int) -> None: ...
+
+    first = send.schedule((1,), unique_key="1")
+    second = send.schedule((2,), unique_key="1")
+    assert (first.is_new, second.is_new, second) == (True, False, first)
+    assert send.schedule((2,), unique_key="2").is_new
+    assert other.schedule((1,), unique_key="1").is_new  # keys of different tasks never meet
+    first.cancel()
+    assert send.schedule((1,), unique_key="1").is_new
+
+
+def test_a_delayed_run_that_replaces_its_like_debounces(jobs: JobRunner) -> None:
+    @jobs.task
+    def index(page: str) -> None: ...
+
+    typed = [
+        index.schedule((text,), delay=5, unique_key="page", on_conflict="replace")
+        for text in ("a", "ab", "abc")
+    ]
+    assert [each.state.value for each in typed] == ["cancelled", "cancelled", "scheduled"]
+    assert [each.record().reason for each in typed] == ["superseded", "superseded", None]
+
+
+def test_a_mark_revokes_until_it_is_restored_or_its_time_is_over(jobs: JobRunner) -> None:
+    publish(jobs, "add")
+    task, run = jobs["add"], jobs.enqueue("add", 1)
+    assert (task.is_revoked(), run.is_revoked()) == (False, False)
+    task.revoke(until=START + timedelta(hours=1))
+    assert run.revoke() is True
+    assert (task.is_revoked(), run.is_revoked()) == (True, True)
+    assert (run.restore(), run.restore(), run.is_revoked()) == (True, False, False)
+    assert isinstance(jobs.clock, HandClock)
+    jobs.clock.passes(3600 * SECOND)
+    assert task.is_revoked() is False
+    run.cancel()
+    assert run.revoke() is False  # a final run keeps no mark
 
 
 # ---- declaring -------------------------------------------------------------------------------------------

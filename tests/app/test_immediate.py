@@ -181,6 +181,41 @@ def test_expired_and_paused_runs_are_not_executed(jobs: JobRunner) -> None:
     assert (paused.get(), done) == (None, [2])
 
 
+def test_revoked_runs_are_cancelled_instead_of_being_started(jobs: JobRunner) -> None:
+    done: list[int] = []
+
+    @jobs.task
+    def note(a: int) -> None:
+        done.append(a)
+
+    note.revoke()
+    revoked = note(1)
+    assert (revoked.state, revoked.record().reason) == (State.CANCELLED, "revoked")
+    with pytest.raises(RunCancelled, match="revoked"):
+        revoked.get()
+    note.restore()
+    note.revoke(once=True)
+    assert [note(n).state for n in (2, 3)] == [State.CANCELLED, State.SUCCEEDED]
+    waiting = note.schedule((4,), delay=60)
+    waiting.revoke()
+    assert waiting.wait() is State.CANCELLED
+    restored = note.schedule((5,), delay=60)
+    restored.revoke()
+    restored.restore()
+    assert (restored.wait(), done) == (State.SUCCEEDED, [3, 5])
+
+
+def test_a_unique_key_is_free_once_its_run_has_ended(jobs: JobRunner) -> None:
+    @jobs.task
+    def send(order: int) -> int:
+        again = send.schedule((order + 1,), unique_key="x")
+        return int(again.is_new)
+
+    handle = send.schedule((1,), unique_key="x")
+    assert (handle.is_new, handle.get()) == (True, 0)
+    assert send.schedule((2,), unique_key="x").is_new
+
+
 def test_priority_decides_among_what_waits(jobs: JobRunner) -> None:
     """Six runs of three priorities: 100, 120, 10, 12, 0, 2."""
     with by_hand(jobs):
