@@ -8,6 +8,7 @@ TYPE_CHECKING = False  # as type checkers know it; importing `typing` would cost
 if TYPE_CHECKING:
     from .app.crontab import Crontab, crontab
     from .app.handle import RunGroup, RunHandle
+    from .app.pipeline import Chain, Each, Group, Node, Step, chain, chord, group
     from .app.records import AttemptRecord, RunRecord
     from .app.runner import JobRunner
     from .app.task import Task
@@ -33,11 +34,15 @@ __version__ = "0.1.0"
 __all__ = [
     "AttemptRecord",
     "CancelRun",
+    "Chain",
     "Crontab",
     "CurrentRun",
+    "Each",
     "Failure",
+    "Group",
     "JobRunner",
     "JobRunnerError",
+    "Node",
     "NotFound",
     "Notice",
     "PayloadError",
@@ -54,24 +59,32 @@ __all__ = [
     "ScheduleError",
     "Signal",
     "State",
+    "Step",
     "Task",
     "TaskFailed",
     "UsageError",
     "WrongArguments",
     "__version__",
+    "chain",
+    "chord",
     "crontab",
     "current_run",
+    "group",
 ]
 
 # Imported when first used: a task that only wants current_run() must not pay for croniter.
 _HOMES = {
     "AttemptRecord": ".app.records",
     "CancelRun": ".context",
+    "Chain": ".app.pipeline",
     "Crontab": ".app.crontab",
     "CurrentRun": ".context",
+    "Each": ".app.pipeline",
     "Failure": ".model",
+    "Group": ".app.pipeline",
     "JobRunner": ".app.runner",
     "JobRunnerError": ".errors",
+    "Node": ".app.pipeline",
     "NotFound": ".errors",
     "Notice": ".hooks",
     "PayloadError": ".errors",
@@ -88,12 +101,16 @@ _HOMES = {
     "ScheduleError": ".schedule",
     "Signal": ".hooks",
     "State": ".model",
+    "Step": ".app.pipeline",
     "Task": ".app.task",
     "TaskFailed": ".errors",
     "UsageError": ".errors",
     "WrongArguments": ".errors",
+    "chain": ".app.pipeline",
+    "chord": ".app.pipeline",
     "crontab": ".app.crontab",
     "current_run": ".context",
+    "group": ".app.pipeline",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
@@ -11,12 +11,16 @@ from typing import Any
 from ..birth import new_run
 from ..catalogue import Entry
 from ..client import enqueue, forced_entry
+from ..codec import NO_ARGUMENTS
 from ..durations import Micros, parse_duration
 from ..ids import new_id
-from ..model import NewRun, Policy, Run, Trigger, unique_key
+from ..model import NewRun, Policy, Run, Trigger, pool_lane, unique_key
 from ..plain import to_plain
 from .options import Terms
+from .pipeline import Node, whole
 from .task import Task, parameters_of
+
+Entries = Callable[[str], Entry | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,40 @@ def born(
     if terms.unique_key is None:
         return run
     return run._replace(unique=unique_key(task.name, terms.unique_key), replaces=terms.replaces)
+
+
+def woven(node: Node[Any], entries: Entries, occasion: Occasion) -> tuple[NewRun, ...]:
+    """The rows of a pipeline: its root, and all steps that are known.
+
+    Raises NotFound for a step whose task nobody knows, WrongArguments for a first step that cannot be called.
+    """
+    from .. import composition
+
+    terms = node.terms
+    for step in node.firsts():
+        entry = entries(step.task.name)
+        if entry is not None:
+            step.task.check_call(entry, step.args or None, step.kwargs)
+    entry = Entry(
+        name=composition.ANONYMOUS,
+        kind="pipeline",
+        pool="",
+        lane=pool_lane(""),
+        composition=composition.to_text(whole(node)),
+        timeout=terms.timeout,
+    )
+    root = new_run(
+        entry,
+        run_id=terms.run_id or new_id(occasion.now),
+        trigger=Trigger.ENQUEUE,
+        now=occasion.now,
+        due_at=terms.due_at(occasion.now, occasion.zone),
+        payload=NO_ARGUMENTS,
+        priority=terms.priority,
+    )
+    if terms.unique_key is not None:
+        root = root._replace(unique=unique_key(entry.name, terms.unique_key), replaces=terms.replaces)
+    return composition.begin(root, entry, entries)
 
 
 def rescheduled(run: Run, entry: Entry, terms: Terms, occasion: Occasion) -> NewRun:

@@ -62,6 +62,10 @@ class RunHandle(Generic[R_co]):
         """All tries of it, oldest first, failed ones included."""
         return [attempt_record(each) for each in self._jobs.storage.attempts(self.id)]
 
+    def steps(self) -> list[RunRecord]:
+        """The runs of a pipeline, in the order of their places: "1", "2", "2.1", ..."""
+        return self._jobs._steps(self.id)
+
     # ---- its result
 
     def get(self, timeout: Duration | None = None) -> R_co:

@@ -148,6 +148,16 @@ class RunRecord:
         return decode_arguments(self._run.payload)[1]
 
     @property
+    def step(self) -> str | None:
+        """Its place in its pipeline: "1", "2.1"; None for a root and for a plain run."""
+        return self._run.step
+
+    @property
+    def pipeline(self) -> str | None:
+        """The id of the root of its pipeline."""
+        return self._run.pipeline
+
+    @property
     def priority(self) -> int:
         return self._run.priority
 

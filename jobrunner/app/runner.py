@@ -16,13 +16,14 @@ from ..errors import UsageError
 from ..hooks import Notice, Signal
 from ..ids import new_id
 from ..model import NewRun, Reason, Run, State
-from ..storage import ClientStorage, Pause, Revocation, RunFilter
-from .births import Occasion, born, own_entry, rescheduled
+from ..storage import COUNT_LIMIT, ClientStorage, Pause, Revocation, RunFilter
+from .births import Occasion, born, own_entry, rescheduled, woven
 from .handle import RunGroup, RunHandle
 from .hooking import Hooking
 from .moments import instant
 from .opening import Opening, absolute_backend, url_of
 from .options import CallOptions, ScheduleSource, TaskOptions, Terms, declared
+from .pipeline import Node, Step, node_of
 from .records import RunRecord
 from .task import Task
 
@@ -159,18 +160,24 @@ class JobRunner(Hooking):
     @overload
     def enqueue(self, what: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]: ...
     @overload
+    def enqueue(self, what: Node[R], /) -> RunHandle[R]: ...
+    @overload
     def enqueue(self, what: str, /, *args: Any, **kwargs: Any) -> RunHandle[Any]: ...
     def enqueue(self, what: Any, /, *args: Any, **kwargs: Any) -> RunHandle[Any]:
-        """Enqueue a run of a task, by its name, with these arguments.
+        """Enqueue a run of a task, or by the name of a task or pipeline, with these arguments; or a pipeline.
 
         Raises NotFound for a task that nobody has published, WrongArguments (a TypeError) for arguments that
         do not fit, PayloadError (a TypeError) for what cannot be stored, StorageError.
         """
+        if isinstance(what, Node):
+            return self._enqueue_node(node_of(what, args, kwargs))
         task = self[what] if isinstance(what, str) else what
         return self._enqueue(task, args or None, kwargs, task.terms)
 
     @overload
     async def aenqueue(self, what: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]: ...
+    @overload
+    async def aenqueue(self, what: Node[R], /) -> RunHandle[R]: ...
     @overload
     async def aenqueue(self, what: str, /, *args: Any, **kwargs: Any) -> RunHandle[Any]: ...
     async def aenqueue(self, what: Any, /, *args: Any, **kwargs: Any) -> RunHandle[Any]:
@@ -191,8 +198,35 @@ class JobRunner(Hooking):
     def _enqueue(
         self, task: Task[..., Any], args: Sequence[Any] | None, kwargs: Mapping[str, Any], terms: Terms
     ) -> RunHandle[Any]:
-        run = born(task, self._entry(task), args, kwargs, terms, self._occasion(terms))
-        return self._add([run])[0]
+        entry, occasion = self._entry(task), self._occasion(terms)
+        return self._add(self._rows(born(task, entry, args, kwargs, terms, occasion), entry))[0]
+
+    def _enqueue_node(self, node: Node[Any]) -> RunHandle[Any]:
+        if isinstance(node, Step) and not node.handlers:
+            return self._enqueue(node.task, node.args or None, node.kwargs, node.terms)
+        entries = self._entries({step.task.name: step.task for step in node.tasks()})
+        return self._add(woven(node, entries, self._occasion(node.terms)))[0]
+
+    def _rows(self, run: NewRun, entry: Entry) -> tuple[NewRun, ...]:
+        """The run itself; of a pipeline that was named, its root and its steps."""
+        if entry.composition is None:
+            return (run,)
+        from ..composition import begin
+
+        return begin(run, entry, self._entries({}))
+
+    def _entries(self, tasks: Mapping[str, Task[..., Any]]) -> Callable[[str], Entry | None]:
+        """What is known of tasks, by name; each is looked up once."""
+        found: dict[str, Entry | None] = {}
+
+        def entry(name: str) -> Entry | None:
+            if name not in found:
+                task = tasks.get(name) or self._tasks.get(name)
+                is_ours = task is not None and task.function is not None
+                found[name] = self._entry(task) if is_ours and task else self.storage.entry(name)
+            return found[name]
+
+        return entry
 
     def _enqueue_each(
         self, calls: Sequence[tuple[Task[..., Any], Sequence[Any], Mapping[str, Any]]]
@@ -385,6 +419,10 @@ class JobRunner(Hooking):
             return self._bench.wait(run_id, timeout)
         return self.storage.wait(run_id, timeout)
 
+    def _steps(self, root: str) -> list[RunRecord]:
+        found = self.storage.runs(RunFilter(pipeline=root, limit=COUNT_LIMIT))
+        return sorted((RunRecord(run) for run in found if run.step), key=_place_of)
+
     def _cancel_all(self, run_ids: Sequence[str]) -> list[bool]:
         return self.storage.cancel(run_ids, self.clock.now())
 
@@ -421,6 +459,10 @@ def _state(name: str) -> State:
     except ValueError:
         known = ", ".join(each.value for each in State)
         raise UsageError(f"there is no state {name!r}", help=f"states: {known}") from None
+
+
+def _place_of(record: RunRecord) -> list[tuple[int, str]]:
+    return [(int(part) if part.isdigit() else 0, part) for part in (record.step or "").split(".")]
 
 
 def _user() -> str:

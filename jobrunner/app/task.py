@@ -6,12 +6,13 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property, update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unpack, cast
 
 from ..catalogue import Entry
 from ..errors import UsageError, WrongArguments
 from .handle import RunGroup, RunHandle
 from .options import CallOptions, Terms
+from .pipeline import Each, Step
 
 if TYPE_CHECKING:
     from .runner import JobRunner
@@ -76,6 +77,17 @@ class Task(Generic[P, R]):
             options=self.declared,
             terms=self._terms.with_options(options),
         )
+
+    def s(self, *args: Any, **kwargs: Any) -> Step[R]:
+        """A call that is not made yet: a step of a pipeline. The result before it may still join in."""
+        self.check_step(args, kwargs)
+        return Step(task=self, args=args, kwargs=kwargs, terms=self._terms)
+
+    def each(
+        self, *args: Any, on_member_failure: Literal["fail", "continue"] = "fail", **kwargs: Any
+    ) -> Each[list[R]]:
+        """A step for each item of the result before it; what comes after gets the list of their results."""
+        return Each(step=self.s(*args, **kwargs), goes_on=on_member_failure == "continue")
 
     def map(self, calls: Iterable[Any]) -> RunGroup[R]:
         """Enqueue a run for each item, all in one write: a tuple is its arguments, else it is one."""
