@@ -313,7 +313,7 @@ def test_what_is_no_pipeline_is_refused_at_the_caller(on: Tasks) -> None:
     with pytest.raises(WrongArguments):
         on.jobs.enqueue(on.add.s(1).then(on.echo))  # nothing comes before it
     with pytest.raises(UsageError, match="got 5"):
-        group([5])  # type: ignore[arg-type, list-item]
+        group([5])  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="at least one"):
         chain()
     with pytest.raises(UsageError, match="id cannot stand inside"):
