@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
+from typing import Any
 
 from jobrunner import RunHandle, State
 from tests.app.conftest import Import
@@ -101,3 +103,29 @@ def test_the_tasks_join_a_file_that_names_their_module(project: Project, import_
     assert (result.get(timeout=60), result.record().priority) == (3, 3)
     assert demo.jobs.enqueue("hello").get(timeout=60) == "hello"
     assert project.answer("enqueue", "add", "--args", "[3, 4]", "--wait")["result"] == 7
+
+
+def test_a_coroutine_waits_without_holding_up_the_others(project: Project, import_here: Import) -> None:
+    project.write(DEMO, "demo.py")
+    demo = import_here("demo")
+    project.start(serve="demo:jobs")
+
+    async def main() -> tuple[list[int], int]:
+        beats = 0
+
+        async def beat() -> None:
+            nonlocal beats
+            while True:
+                await asyncio.sleep(0.01)
+                beats += 1
+
+        beating = asyncio.create_task(beat())
+        handles: list[Any] = [await demo.jobs.aenqueue("add", n, n) for n in range(5)]
+        later = demo.add.schedule((20, 22), delay=0.5)
+        found = await asyncio.gather(*(each.aget(timeout=60) for each in [*handles, later]))
+        beating.cancel()
+        return found, beats
+
+    found, beats = asyncio.run(main())
+    assert found == [0, 2, 4, 6, 8, 42]
+    assert beats > 5
