@@ -89,6 +89,7 @@ def after_death(project: Project, app: Any, kill: Callable[[int], None]) -> None
     handle = app.jobs.enqueue(chord([app.member.s(n) for n in (1, 2, 3)], app.total))
     pid = pid_in(project.folder / "member-2.1")
     wait_until(lambda: [each.state for each in handle.steps()].count(State.SUCCEEDED) == 2, project.logs)
+    wait_until(lambda: any(s.args == (2,) and s.started_at is not None for s in handle.steps()), project.logs)
     kill(pid)
     pid_in(project.folder / "member-2.2")
     (project.folder / "go").touch()

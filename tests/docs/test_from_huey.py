@@ -1,4 +1,4 @@
-"""The table of what became of each capability: every row has a verdict, a word on it, and a test that exists."""
+"""The table of what became of each capability: every row has a verdict, and a test that exists."""
 
 from __future__ import annotations
 
