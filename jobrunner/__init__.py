@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .context import CancelRun, CurrentRun, RetryRun, current_run
     from .errors import (
         JobRunnerError,
+        LockBusy,
         NotFound,
         PayloadError,
         ResultTimeout,
@@ -42,6 +43,7 @@ __all__ = [
     "Group",
     "JobRunner",
     "JobRunnerError",
+    "LockBusy",
     "Node",
     "NotFound",
     "Notice",
@@ -84,6 +86,7 @@ _HOMES = {
     "Group": ".app.pipeline",
     "JobRunner": ".app.runner",
     "JobRunnerError": ".errors",
+    "LockBusy": ".errors",
     "Node": ".app.pipeline",
     "NotFound": ".errors",
     "Notice": ".hooks",

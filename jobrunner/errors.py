@@ -6,6 +6,7 @@
     │   └── WrongArguments     the arguments do not fit the task; a TypeError too   exit 2
     ├── NotFound               no such task or run, with the nearest names          exit 4
     │   └── AmbiguousRun       a shortened run id fits several runs                 exit 4
+    ├── LockBusy               a lock was not free in time                          exit 1
     ├── NoSupervisor           nobody is there to do what was asked                 exit 3
     ├── ResultTimeout          the wait is over before the run                      exit 124
     ├── RunError               a run has no result, since it did not succeed        exit 1
@@ -70,6 +71,12 @@ class AmbiguousRun(NotFound):
     """A shortened run id fits more than one run."""
 
     code = "ambiguous-run"
+
+
+class LockBusy(JobRunnerError):
+    """A lock that a task asked for was not free in time."""
+
+    code = "lock-busy"
 
 
 class NoSupervisor(JobRunnerError):

@@ -60,6 +60,10 @@ class Bench:
     def wait(self, run_id: str, timeout: float | None) -> Run:
         return self._ready().wait(run_id, timeout)
 
+    def locks(self) -> Inline:
+        """What gives locks to the run that is executing."""
+        return self._ready()
+
     def run_until_idle(self) -> int:
         return self._ready().run_until_idle()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import tzinfo
 from typing import Any
 
@@ -70,14 +70,8 @@ def woven(node: Node[Any], entries: Entries, occasion: Occasion) -> tuple[NewRun
         entry = entries(step.task.name)
         if entry is not None:
             step.task.check_call(entry, step.args or None, step.kwargs)
-    entry = Entry(
-        name=composition.ANONYMOUS,
-        kind="pipeline",
-        pool="",
-        lane=pool_lane(""),
-        composition=composition.to_text(whole(node)),
-        timeout=terms.timeout,
-    )
+    text = composition.to_text(whole(node))
+    entry = replace(pipeline_entry(), composition=text, timeout=terms.timeout)
     root = new_run(
         entry,
         run_id=terms.run_id or new_id(occasion.now),
@@ -90,6 +84,13 @@ def woven(node: Node[Any], entries: Entries, occasion: Occasion) -> tuple[NewRun
     if terms.unique_key is not None:
         root = root._replace(unique=unique_key(entry.name, terms.unique_key), replaces=terms.replaces)
     return composition.begin(root, entry, entries)
+
+
+def pipeline_entry() -> Entry:
+    """The entry of a pipeline that has no name."""
+    from ..composition import ANONYMOUS
+
+    return Entry(name=ANONYMOUS, kind="pipeline", pool="", lane=pool_lane(""))
 
 
 def rescheduled(run: Run, entry: Entry, terms: Terms, occasion: Occasion) -> NewRun:

@@ -20,11 +20,12 @@ from ..errors import UsageError
 from ..events import Event
 from ..execution import Call
 from ..execution.inplace import attempt
-from ..hooks import Hooks
+from ..hooks import Hooks, Notice
 from ..ids import new_id
 from ..loop import EventLoop
 from ..machine import boot_id, hostname, process_start
 from ..model import Ended, Ending, Run
+from ..notices import notices_of
 from ..plan import Pipeline, Plan, Task
 from ..scheduler import Scheduler, timetables
 from ..service import Service
@@ -112,6 +113,7 @@ class Inline:
         self._service = _AtOnce(self._loop)
         self._here = _Here()
         self._pauses: tuple[Pause, ...] = ()
+        self._untold: list[Notice] = []
         self._begin(ticks=ticks)
 
     # ---- what callers ask
@@ -152,6 +154,16 @@ class Inline:
                 rest = self._loop.rest()
                 if run.state.is_final or not self._passes_time or not self._pass_time(rest, end):
                     return run
+
+    def acquire(self, lock: str, timeout: float | None) -> bool:  # noqa: ARG002 - nobody could give it back
+        """Give the run that is executing one more lock, if one of its slots is free now."""
+        call = self._here.executing[-1]
+        slots = self._plan.locks.get(lock, 1)
+        return self.storage.acquire(self._owner, call.seq, call.claim_no, lock, slots)
+
+    def release(self, lock: str) -> bool:
+        call = self._here.executing[-1]
+        return self.storage.release(self._owner, call.seq, call.claim_no, lock)
 
     def let_pass(self, time: Micros) -> int:
         """Move the clock on, and execute what becomes due at its own moment; how many attempts that were."""
@@ -222,6 +234,7 @@ class Inline:
                 break
             self._loop.turn(0)
             self._give_back()
+        self._tell()
         return self._here.waiting.pop(0) if self._here.waiting else None
 
     def _give_back(self) -> None:
@@ -253,7 +266,14 @@ class Inline:
         return attempt(call, function, self.clock, ends, self._hooks)
 
     def _hear(self, event: Event) -> None:
-        """What the loops report has no reader here; results and history say the same."""
+        """What the loops report is told to receivers, once it is written."""
+        if self._hooks.signals:
+            self._untold.extend(notices_of(event))
+
+    def _tell(self) -> None:
+        untold, self._untold = self._untold, []
+        for notice in untold:
+            self._hooks.send(notice)
 
     def _read_pauses(self) -> None:
         self._pauses = tuple(self.storage.pauses(self.clock.now()))

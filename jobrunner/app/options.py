@@ -72,6 +72,7 @@ class CallOptions(TypedDict, total=False):
     id: str | None
     unique_key: str | None
     on_conflict: Literal["refuse", "replace"]
+    connection: Any
 
 
 _DURATIONS: Final = ("timeout", "kill_after", "expires", "catch_up_window", "jitter")
@@ -127,6 +128,7 @@ class Terms:
     run_id: str | None = None
     unique_key: str | None = None
     replaces: bool = False
+    connection: Any = None  # of the caller, in whose transaction the run is added
 
     def with_options(self, given: Mapping[str, Any]) -> Terms:
         """The same with these over them. Raises TypeError (unknown) and UsageError (a wrong value)."""
@@ -169,7 +171,7 @@ def _term(key: str, value: Any) -> dict[str, Any]:
         return {"run_id": _run_id(value)}
     if key == "on_conflict":
         return {"replaces": _replaces(value)}
-    if value is None or key == "unique_key" or isinstance(value, datetime):
+    if value is None or key in ("unique_key", "connection") or isinstance(value, datetime):
         return {key: value}
     if key in ("priority", "retries"):
         return {key: _whole(key, value)}

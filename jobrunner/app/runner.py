@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from datetime import datetime, tzinfo
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from .. import client
 from ..catalogue import Entry
 from ..clock import Clock, SystemClock
-from ..durations import Micros, to_micros
+from ..context import current_run
+from ..durations import SECOND
 from ..errors import UsageError
 from ..hooks import Notice, Signal
-from ..ids import new_id
 from ..model import NewRun, Reason, Run, State
-from ..storage import COUNT_LIMIT, ClientStorage, Pause, Revocation, RunFilter
-from .births import Occasion, born, own_entry, rescheduled, woven
+from ..storage import ClientStorage, RunFilter
+from .births import Entries, Occasion, born, own_entry, rescheduled, woven
 from .handle import RunGroup, RunHandle
 from .hooking import Hooking
-from .moments import instant
+from .looking import Looking
+from .moments import Duration, duration
 from .opening import Opening, absolute_backend, url_of
 from .options import CallOptions, ScheduleSource, TaskOptions, Terms, declared
 from .pipeline import Node, Step, node_of
-from .records import RunRecord
 from .task import Task
 
 if TYPE_CHECKING:
     from .bench import Bench
     from .clocks import MovableClock
+    from .locking import Locks
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,7 +47,7 @@ class Declaring(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
 
-class JobRunner(Hooking):
+class JobRunner(Hooking, Looking):
     """Tasks, runs and results on one storage; from any thread, and after a fork too.
 
     `file` names a jobs.yaml, from the present folder; `backend` the URL of a storage. With neither the file
@@ -199,13 +200,15 @@ class JobRunner(Hooking):
         self, task: Task[..., Any], args: Sequence[Any] | None, kwargs: Mapping[str, Any], terms: Terms
     ) -> RunHandle[Any]:
         entry, occasion = self._entry(task), self._occasion(terms)
-        return self._add(self._rows(born(task, entry, args, kwargs, terms, occasion), entry))[0]
+        rows = self._rows(born(task, entry, args, kwargs, terms, occasion), entry)
+        return self._add(rows, connection=terms.connection)[0]
 
     def _enqueue_node(self, node: Node[Any]) -> RunHandle[Any]:
         if isinstance(node, Step) and not node.handlers:
             return self._enqueue(node.task, node.args or None, node.kwargs, node.terms)
         entries = self._entries({step.task.name: step.task for step in node.tasks()})
-        return self._add(woven(node, entries, self._occasion(node.terms)))[0]
+        rows = woven(node, entries, self._occasion(node.terms))
+        return self._add(rows, connection=node.terms.connection)[0]
 
     def _rows(self, run: NewRun, entry: Entry) -> tuple[NewRun, ...]:
         """The run itself; of a pipeline that was named, its root and its steps."""
@@ -215,7 +218,7 @@ class JobRunner(Hooking):
 
         return begin(run, entry, self._entries({}))
 
-    def _entries(self, tasks: Mapping[str, Task[..., Any]]) -> Callable[[str], Entry | None]:
+    def _entries(self, tasks: Mapping[str, Task[..., Any]]) -> Entries:
         """What is known of tasks, by name; each is looked up once."""
         found: dict[str, Entry | None] = {}
 
@@ -251,22 +254,31 @@ class JobRunner(Hooking):
         known = {*self._tasks, *(() if catalogue is None else catalogue.tasks)}
         raise client.unknown_task(task.name, known)
 
+    def _demand_task(self, name: str) -> None:
+        self._entry(self[name])
+
     def _occasion(self, terms: Terms) -> Occasion:
         return Occasion(now=self.clock.now(), zone=self._zone() if terms.needs_zone else None)
 
-    def _zone(self) -> tzinfo | None:
-        """The zone of the published file; None, this machine's, when it is not known."""
-        from zoneinfo import ZoneInfo
-
-        catalogue = self.storage.catalogue()
-        return None if catalogue is None else ZoneInfo(catalogue.timezone)
-
-    def _add(self, runs: Sequence[NewRun]) -> list[RunHandle[Any]]:
+    def _add(self, runs: Sequence[NewRun], *, connection: Any = None) -> list[RunHandle[Any]]:
+        if connection is not None:
+            return self._add_on(connection, runs)
         added = self.storage.add(runs)
         if self.hooks.signals & {Signal.ENQUEUED, Signal.SCHEDULED}:
             self._tell(run for run, is_new in zip(runs, added, strict=True) if is_new)
         if self._bench is not None:
             self._bench.added()
+        return [self._handle(run, is_new=new) for run, new in zip(runs, added, strict=True)]
+
+    def _add_on(self, connection: Any, runs: Sequence[NewRun]) -> list[RunHandle[Any]]:
+        """Add runs in a transaction of the caller's: they are there once that is committed."""
+        add_on = getattr(self.storage, "add_on", None)
+        if add_on is None:
+            raise UsageError(
+                f"{self.storage.url.partition(':')[0]} takes no connection of a caller",
+                help="postgresql:// does",
+            )
+        added = add_on(connection, runs)
         return [self._handle(run, is_new=new) for run, new in zip(runs, added, strict=True)]
 
     def _handle(self, run: NewRun, *, is_new: bool) -> RunHandle[Any]:
@@ -283,95 +295,27 @@ class JobRunner(Hooking):
             if run.state in (State.SCHEDULED, State.QUEUED):
                 self.hooks.send(Notice(signal=signal, task=run.task, run_id=run.id, at=self.clock.now()))
 
-    # ---- runs
+    # ---- inside a task
 
-    def run(self, run_id: str) -> RunRecord:
-        """A run as it is now, by its id or a unique beginning or ending. Raises NotFound, AmbiguousRun."""
-        return RunRecord(self.storage.run(run_id))
+    def lock(self, name: str, *, timeout: Duration | None = None) -> AbstractContextManager[None]:
+        """Hold one more lock inside a task: `with jobs.lock("database", timeout=5): ...`.
 
-    def handle(self, run_id: str) -> RunHandle[Any]:
-        """A handle on a run, by the same."""
-        run = self.storage.run(run_id)
-        return RunHandle(self, run.id, run.task)
-
-    def runs(
-        self,
-        *,
-        state: str | Iterable[str] = (),
-        task: str | Iterable[str] = (),
-        trigger: str | Iterable[str] = (),
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int = 50,
-    ) -> list[RunRecord]:
-        """Runs, newest first: of these states, tasks and triggers, created from `since` until `until`."""
-        which = RunFilter(
-            tasks=_texts(task),
-            states=tuple(_state(each) for each in _texts(state)),
-            triggers=_texts(trigger),
-            since=self._instant(since),
-            until=self._instant(until),
-            limit=limit,
-        )
-        return [RunRecord(run) for run in self.storage.runs(which)]
-
-    def counts(self) -> dict[str, int]:
-        """How many runs are in each state; exact up to 10,000, one more means more."""
-        found = self.storage.overview(self.clock.now(), tasks=()).counts
-        return {state.value: found.get(state, 0) for state in State}
-
-    def cancel(self, run_id: str) -> bool:
-        """End a run: at once when it is not running, else by its supervisor. False: it was final already."""
-        return self._cancel_all([self.storage.run(run_id).id])[0]
-
-    def retry(self, run_id: str) -> RunHandle[Any]:
-        """Run a final run once more, with its arguments and options. UsageError: it is not final."""
-        run, now = self.storage.run(run_id), self.clock.now()
-        again = client.retry(self.storage.entry(run.task), run, run_id=new_id(now), now=now)
-        return self._add([again])[0]
-
-    # ---- pauses
-
-    def pause(
-        self,
-        task: str | None = None,
-        *,
-        pool: str | None = None,
-        until: datetime | None = None,
-        reason: str = "",
-    ) -> None:
-        """Start no runs of a task, of a pool, or (neither is named) at all; until `until`, or `resume`.
-
-        Enqueues wait meanwhile, and ticks are recorded as skipped. Raises NotFound for an unknown task.
+        It is held by the run, like the task's own lock: it ends with the attempt, however that ends. Its
+        slots are those of the file. Raises LockBusy when it is not free in time (None: waits for ever),
+        UsageError outside of a task.
         """
-        target = self._target(task, pool)
-        pause = Pause(
-            target=target, since=self.clock.now(), until=self._instant(until), by=_user(), reason=reason
-        )
-        self.storage.pause(pause)
+        from .locking import held
 
-    def resume(self, task: str | None = None, *, pool: str | None = None) -> bool:
-        """End that pause; False when there was none."""
-        return self.storage.resume(self._target(task, pool))
+        return held(self._locks(), name, None if timeout is None else duration(timeout, "timeout") / SECOND)
 
-    def _target(self, task: str | None, pool: str | None) -> str:
-        if task is not None and pool is not None:
-            raise UsageError("a task or a pool, not both", help="make two calls")
-        if task is not None:
-            return f"task:{self._entry(self[task]).name}"
-        return "all" if pool is None else f"pool:{pool}"
-
-    # ---- marks
-
-    def _revoke(self, target: str, *, once: bool = False, until: datetime | None = None) -> None:
-        end, now = self._instant(until), self.clock.now()
-        self.storage.revoke(Revocation(target=target, since=now, until=end, once=once, by=_user()))
-
-    def _restore(self, target: str) -> bool:
-        return self.storage.restore(target)
-
-    def _is_revoked(self, target: str) -> bool:
-        return any(each.target == target for each in self.storage.revocations(self.clock.now()))
+    def _locks(self) -> Locks:
+        current_run()  # raises where no run is executing
+        if self._bench is not None:
+            return self._bench.locks()
+        found: Any = self.storage
+        if not hasattr(found, "is_remote"):
+            raise UsageError("jobs.lock() is for tasks that a worker executes", help="see locks in jobs.yaml")
+        return cast("Locks", found)
 
     # ---- inside
 
@@ -409,22 +353,10 @@ class JobRunner(Hooking):
         if bench is not None:
             bench.close()
 
-    def _instant(self, moment: datetime | None) -> Micros | None:
-        if moment is None:
-            return None
-        return to_micros(moment) if moment.tzinfo else instant(moment, self._zone())
-
     def _wait(self, run_id: str, timeout: float | None) -> Run:
         if self._bench is not None:
             return self._bench.wait(run_id, timeout)
         return self.storage.wait(run_id, timeout)
-
-    def _steps(self, root: str) -> list[RunRecord]:
-        found = self.storage.runs(RunFilter(pipeline=root, limit=COUNT_LIMIT))
-        return sorted((RunRecord(run) for run in found if run.step), key=_place_of)
-
-    def _cancel_all(self, run_ids: Sequence[str]) -> list[bool]:
-        return self.storage.cancel(run_ids, self.clock.now())
 
     def _reschedule(self, run: Run, options: CallOptions) -> RunHandle[Any]:
         """The copy goes in before the run is taken back: a crash between the two loses neither."""
@@ -447,29 +379,3 @@ def _is_same(one: Callable[..., Any] | None, other: Callable[..., Any] | None) -
 
 def _place(function: Callable[..., Any] | None) -> str:
     return f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', '')}"
-
-
-def _texts(given: str | Iterable[str]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
-
-
-def _state(name: str) -> State:
-    try:
-        return State(name)
-    except ValueError:
-        known = ", ".join(each.value for each in State)
-        raise UsageError(f"there is no state {name!r}", help=f"states: {known}") from None
-
-
-def _place_of(record: RunRecord) -> list[tuple[int, str]]:
-    return [(int(part) if part.isdigit() else 0, part) for part in (record.step or "").split(".")]
-
-
-def _user() -> str:
-    """Who asks: behind sudo, the person and not root."""
-    import getpass
-
-    for name in ("SUDO_USER", "LOGNAME", "USER"):
-        if os.environ.get(name):
-            return os.environ[name]
-    return getpass.getuser()

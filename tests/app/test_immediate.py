@@ -14,6 +14,7 @@ import pytest
 from jobrunner import (
     CancelRun,
     JobRunner,
+    LockBusy,
     ResultTimeout,
     RetryRun,
     RunCancelled,
@@ -259,6 +260,102 @@ def test_a_busy_lock_is_waited_for(jobs: JobRunner) -> None:
 
     assert outer().get() == "busy"
     assert jobs.runs(task="inner")[0].result == "in"  # afterwards
+
+
+def test_a_task_takes_one_more_lock_for_a_block(jobs: JobRunner) -> None:
+    @jobs.task(lock="database")
+    def other() -> str:
+        return "in"
+
+    @jobs.task
+    def outer() -> list[str]:
+        found = []
+        with jobs.lock("database"):
+            waiting = other()
+            with pytest.raises(ResultTimeout):
+                waiting.get()
+            found.append(waiting.state.value)
+        return [*found, waiting.get()]
+
+    assert outer().get() == ["queued", "in"]
+    with pytest.raises(UsageError, match="where no run is executing"), jobs.lock("database"):
+        pass
+
+
+def test_a_lock_that_is_held_by_another_run_is_busy(jobs: JobRunner) -> None:
+    @jobs.task(lock="database")
+    def holder() -> str:
+        return taker().get()
+
+    @jobs.task
+    def taker() -> str:
+        try:
+            with jobs.lock("database", timeout=1):
+                return "held"
+        except LockBusy as error:
+            return str(error).partition(":")[0]
+
+    assert holder().get() == "lock 'database' is busy after 1 s"
+    assert taker().get() == "held"
+
+
+def test_signals_tell_of_every_end(jobs: JobRunner) -> None:
+    heard: list[str] = []
+
+    @jobs.signal()
+    def listen(notice: Any) -> None:
+        heard.append(notice.signal.value)
+        if notice.signal == "complete":
+            assert jobs.run(notice.run_id).has_result  # after the write
+
+    def of(handle: Any) -> list[str]:
+        handle.wait()
+        said, heard[:] = heard[:], []
+        return said
+
+    @jobs.task(retries=1, retry_delay=0)
+    def task(what: str) -> int:
+        if what == "fail":
+            raise ValueError
+        if what == "cancel":
+            raise CancelRun(retry=False)
+        if what == "again" and current_run().attempt == 1:
+            raise RetryRun(delay=0)
+        return 1
+
+    assert of(task("ok")) == ["enqueued", "executing", "complete"]
+    assert of(task("fail")) == [
+        *("enqueued", "executing", "error", "retrying"),
+        *("executing", "error"),
+    ]
+    assert of(task("cancel")) == ["enqueued", "executing", "cancelled"]
+    assert of(task("again")) == ["enqueued", "executing", "retrying", "executing", "complete"]
+    assert of(task.schedule(("ok",), delay=5)) == ["scheduled", "executing", "complete"]
+
+
+def test_a_receiver_that_fails_is_reported_and_hurts_nobody(
+    jobs: JobRunner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @jobs.signal("complete")
+    def broken(notice: Any) -> None:
+        raise ValueError("deaf")
+
+    @jobs.task
+    def add() -> int:
+        return 1
+
+    assert add().get() == 1
+    assert "deaf" in capsys.readouterr().err
+
+
+def test_a_connection_of_the_caller_is_for_storages_that_take_one(jobs: JobRunner) -> None:
+    @jobs.task
+    def add() -> int:
+        return 1
+
+    with pytest.raises(UsageError, match="memory takes no connection"):
+        add.schedule(connection=object())
+    assert jobs.runs() == []
 
 
 def test_a_late_call_is_a_timeout(jobs: JobRunner) -> None:

@@ -270,6 +270,26 @@ def test_cancelling_the_whole_ends_what_waits(on: Tasks) -> None:
     assert on.calls == []
 
 
+def test_a_retry_goes_on_from_the_failed_step(on: Tasks) -> None:
+    broken = True
+
+    @on.jobs.task
+    def repaired(value: int) -> int:
+        if broken:
+            raise ValueError
+        return value + 1
+
+    handle = on.jobs.enqueue(on.echo.s(1).then(repaired).then(on.give))
+    with pytest.raises(TaskFailed):
+        handle.get()
+    broken = False
+    again = on.jobs.retry(handle.steps()[1].id)  # a step means its pipeline
+    assert again.get() == 2
+    assert again.record().trigger == "retry"
+    assert len(on.calls) == 1  # what had succeeded was not done again
+    assert handle.retry().get() == 2
+
+
 def test_revoking_midway_stops_it(on: Tasks) -> None:
     on.echo.revoke()
     handle = on.jobs.enqueue(on.give.s(1).then(on.echo).then(on.give))
