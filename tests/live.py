@@ -80,6 +80,16 @@ class LiveSupervisor:
         assert len(answer) >= count, f"{len(answer)} events {event} with {wanted}, not {count}:\n{self.log()}"
         return answer[count - 1]
 
+    def wait_for_what(
+        self, look: Callable[[], Event | None], wanted: str, *, timeout: float = PATIENCE
+    ) -> Event:
+        """What `look` finds among the events; waits until it finds something."""
+        with self._news:
+            self._news.wait_for(lambda: look() is not None or self._over, timeout)
+            found = look()
+        assert found is not None, f"not {wanted} in:\n{self.log()}"
+        return found
+
     def wait_for_next(self, event: str, seen: Collection[str], *, timeout: float = PATIENCE) -> Event:
         """The first event of this name that is about a run not in `seen`."""
 

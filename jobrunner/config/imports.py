@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +16,9 @@ from typing import Any, Final
 from ..plan import Plan, Pool, Task
 
 PATIENCE: Final = 8.0  # seconds for one module
+GLANCE: Final = 0.5  # seconds; what takes longer is looked for by itself, beside the others
+START: Final = 5.0  # seconds for an interpreter to start, on a busy machine
+LATE: Final = "late"
 _PROBE: Final = Path(__file__).with_name("probe.py")
 _PACKAGE_ROOT: Final = str(Path(__file__).parents[2])
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
@@ -42,14 +47,24 @@ class _Place:
 def look_for_callables(plan: Plan, inherited: Mapping[str, str]) -> Iterator[Verdict]:
     """A verdict on every task that is a call; `inherited` is what workers take over of the environment.
 
-    As in a worker, a module is imported in its task's environment and folder.
+    As in a worker, a module is imported in its task's environment and folder. What takes long is looked for
+    by a process of its own, while the others go on: a module that hangs holds up nobody.
     """
+    slow: list[_Probe] = []
+    for place, tasks in _grouped(plan, inherited).items():
+        yield from _glance(place, plan.pythonpath, tasks, slow)
+    for probe in slow:
+        answers, ending = probe.answers()
+        yield from map(_verdict, answers)
+        yield from _blamed(probe.tasks[len(answers) :], ending)
+
+
+def _grouped(plan: Plan, inherited: Mapping[str, str]) -> dict[_Place, list[Task]]:
     groups: dict[_Place, list[Task]] = {}
     for task in sorted(plan.tasks.values(), key=_module):
         if task.call is not None:
             groups.setdefault(_place(plan, task, inherited), []).append(task)
-    for place, tasks in groups.items():
-        yield from _look_in(place, plan.pythonpath, tasks)
+    return groups
 
 
 def _place(plan: Plan, task: Task, inherited: Mapping[str, str]) -> _Place:
@@ -65,19 +80,27 @@ def _module(task: Task) -> str:
     return (task.call or "").partition(":")[0]
 
 
-def _look_in(place: _Place, path: tuple[str, ...], tasks: list[Task]) -> Iterator[Verdict]:
-    """One child for all modules; the module that ends it or hangs is blamed, and the rest gets a new one."""
+def _glance(place: _Place, path: tuple[str, ...], tasks: list[Task], slow: list[_Probe]) -> Iterator[Verdict]:
+    """One child for all modules; the one that ends it is blamed, a slow one is set aside."""
     while tasks:
-        answers, ending = _probe(place, path, tasks)
-        for answer in answers:
-            yield _verdict(answer)
+        answers, ending = _Probe(place, path, tasks, GLANCE).answers()
+        yield from map(_verdict, answers)
         tasks = tasks[len(answers) :]
         if not tasks:
             return
         culprit = _module(tasks[0])
-        for task in (each for each in tasks if _module(each) == culprit):
-            yield Verdict(task=task.name, message=f"importing {culprit} {ending}")
+        own = [task for task in tasks if _module(task) == culprit]
         tasks = [task for task in tasks if _module(task) != culprit]
+        if ending == LATE:
+            slow.append(_Probe(place, path, own, PATIENCE))
+        else:
+            yield from _blamed(own, ending)
+
+
+def _blamed(tasks: list[Task], ending: str) -> Iterator[Verdict]:
+    said = f"took longer than {PATIENCE:g} s" if ending == LATE else ending
+    for task in tasks:
+        yield Verdict(task=task.name, message=f"importing {_module(task)} {said}")
 
 
 def _verdict(answer: Mapping[str, Any]) -> Verdict:
@@ -91,29 +114,53 @@ def _verdict(answer: Mapping[str, Any]) -> Verdict:
     )
 
 
-def _probe(place: _Place, path: tuple[str, ...], tasks: list[Task]) -> tuple[list[Any], str]:
-    """The answers of one child, in order, and how it ended."""
-    calls = [[task.name, task.call] for task in tasks]
-    question = json.dumps({"path": list(path), "patience": PATIENCE, "calls": calls})
-    modules = len({_module(task) for task in tasks})
-    if not os.path.isdir(place.cwd):
-        return [], f"is not possible: there is no folder {place.cwd} (cwd)"
-    try:
-        done = subprocess.run(
-            [place.python, "-c", _PROBE.read_text(encoding="utf-8")],
-            input=question.encode(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=place.cwd,
-            env=dict(place.environ),
-            timeout=PATIENCE * (modules + 1),
-            check=False,
-        )
-        return _answers(done.stdout), _ending(done.returncode)
-    except subprocess.TimeoutExpired as error:
-        return _answers(error.stdout or b""), _ending(-14)
-    except OSError as error:
-        return [], f"is not possible with {place.python}: {error.strerror}"
+class _Probe:
+    """One child that imports the modules of some tasks, one after the other."""
+
+    def __init__(self, place: _Place, path: tuple[str, ...], tasks: list[Task], patience: float) -> None:
+        self.tasks = tasks
+        self._place = place
+        self._patience = patience
+        self._child: subprocess.Popen[bytes] | None = None
+        self._trouble = ""
+        calls = [[task.name, task.call] for task in tasks]
+        self._question = json.dumps({"path": list(path), "patience": patience, "calls": calls}).encode()
+        if os.path.isdir(place.cwd):
+            self._start()
+        else:
+            self._trouble = f"is not possible: there is no folder {place.cwd} (cwd)"
+
+    def _start(self) -> None:
+        try:
+            self._child = subprocess.Popen(
+                [self._place.python, "-c", _PROBE.read_text(encoding="utf-8")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=self._place.cwd,
+                env=dict(self._place.environ),
+            )
+        except OSError as error:
+            self._trouble = f"is not possible with {self._place.python}: {error.strerror}"
+            return
+        if self._child.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._child.stdin.write(self._question)
+                self._child.stdin.close()
+            self._child.stdin = None  # or `communicate` would close it again
+
+    def answers(self) -> tuple[list[Any], str]:
+        """Its answers, in order, and how it ended; waits for it."""
+        if self._child is None:
+            return [], self._trouble
+        modules = len({_module(task) for task in self.tasks})
+        try:
+            output, _ = self._child.communicate(timeout=self._patience * (modules + 1) + START)
+        except subprocess.TimeoutExpired:  # an alarm that did not ring: the module has taken it
+            self._child.kill()
+            output, _ = self._child.communicate()
+            return _answers(output), LATE
+        return _answers(output), _ending(self._child.returncode)
 
 
 def _answers(output: bytes) -> list[Any]:
@@ -122,8 +169,8 @@ def _answers(output: bytes) -> list[Any]:
 
 
 def _ending(code: int) -> str:
-    if code == -14:  # SIGALRM: the probe's own alarm
-        return f"took longer than {PATIENCE:g} s"
+    if code == -signal.SIGALRM:  # the probe's own alarm
+        return LATE
     return (
         f"ended the process with signal {-code}" if code < 0 else f"ended the process with exit code {code}"
     )

@@ -29,12 +29,11 @@ def main() -> None:
         del sys.path[0]
     sys.path[:0] = question["path"]
     for task, call in question["calls"]:
-        signal.alarm(
-            int(question["patience"])
-        )  # its default action ends this process: a hang is told by that
+        # The default action of the alarm ends this process: a hang is told by that.
+        signal.setitimer(signal.ITIMER_REAL, question["patience"])
         message, hint, found = look_for(call, question["path"])
         parameters, required = takes(found)
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         answer = {"task": task, "message": message, "help": hint}
         answers.write(json.dumps({**answer, "parameters": parameters, "required": required}) + "\n")
         answers.flush()
