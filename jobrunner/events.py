@@ -22,6 +22,7 @@ class Ready:
     pid: int
     next_task: str | None
     next_at: Micros | None
+    silence: Micros | None = None  # since the last supervisor was there; None: there was none, or one is
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,11 @@ def _(event: Ready) -> Line:
         f"● running {PurePath(event.file).name} · {event.tasks} tasks, {event.schedules} scheduled"
         f" · times in {event.timezone} · storage {event.storage} · pid {event.pid}"
     )
-    return Line(Level.INFO, "ready", text, {"file": event.file, "tasks": event.tasks, "pid": event.pid})
+    if event.silence is not None:
+        text += f" · nobody was here for {format_duration(event.silence)} before"
+    silence = None if event.silence is None else event.silence / 1_000_000
+    fields = {"file": event.file, "tasks": event.tasks, "pid": event.pid, "silence": silence}
+    return Line(Level.INFO, "ready", text, fields)
 
 
 @words.register

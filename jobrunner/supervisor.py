@@ -42,6 +42,7 @@ from .scheduler import Scheduler, timetables
 from .service import Service, running
 from .stopping import Crew, Stop, Until
 from .storage import OwnerInfo, OwnerStatus, Pause, Storage
+from .storage.silence import silence_before
 from .systemd import Notifier
 from .vitals import Vitals, measure
 from .watch import FileWatch
@@ -125,6 +126,8 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.on_signal(number, self._stop.on_signal)
         self._loop.on_signal(signal.SIGHUP, self._reloader.hung_up)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            self._loop.on_signal(number, _nothing)  # meant for somebody else; unasked they would end this
         self._pulse.start()
         storage: Storage | None = None
         try:
@@ -276,6 +279,7 @@ class Supervisor:
         cancel_removed(storage, self._owner, removed_since(storage, self._plan), now)
         publish(storage, self._owner, self._plan, now)
         self._pauses = tuple(storage.pauses(now))
+        self._silence = silence_before(self._owner, self._started_at, storage.supervisors(now))
         self._tables = timetables(self._plan, storage, boot_id(), now) if self._schedule else []
 
     def _begin(self, storage: Storage) -> None:
@@ -299,6 +303,7 @@ class Supervisor:
                 pid=os.getpid(),
                 next_task=following[0] if following else None,
                 next_at=following[1] if following else None,
+                silence=self._silence,
             )
         )
 
@@ -398,3 +403,7 @@ class Supervisor:
             untold_because=self._herald.trouble,
             trouble=self._vitals.trouble if self._vitals else None,
         )
+
+
+def _nothing() -> None:
+    """What some signals do."""

@@ -11,6 +11,7 @@ from jobrunner.ids import short_id
 from jobrunner.model import Run, State
 from jobrunner.place import storage_file
 from jobrunner.storage import Pause, RunFilter, Supervisor, TaskSummary
+from jobrunner.storage.silence import silence_before
 
 from .screen import Cell, Screen
 from .session import Session
@@ -31,7 +32,8 @@ def write_status(screen: Screen, session: Session, look: Look, *, failing: bool)
         write_stopped(screen, session, look)
         return
     for supervisor in look.alive:
-        screen.line(_running(screen, supervisor))
+        silence = silence_before(supervisor.owner.id, supervisor.owner.started_at, look.supervisors)
+        screen.line(_running(screen, supervisor, silence))
         if supervisor.status.untold:
             screen.line(f"  {_untold(screen, supervisor)}")
     screen.line(f"  storage   {_storage(look)}")
@@ -70,25 +72,29 @@ def write_stopped(screen: Screen, session: Session, look: Look) -> None:
 
 
 def _silence(duration: Micros) -> str:
-    return format_duration(duration // SECOND * SECOND)
+    return format_duration(duration // SECOND * SECOND) if duration >= SECOND else "less than 1 s"
 
 
 # ---- header ----------------------------------------------------------------------------------------------
 
 
-def _running(screen: Screen, supervisor: Supervisor) -> str:
+def _running(screen: Screen, supervisor: Supervisor, silence: Micros | None) -> str:
     owner, status = supervisor.owner, supervisor.status
     head = screen.paint("● running", "green")
     if status.draining:
         head = screen.paint("● stopping", "yellow")
     busy = sum(status.busy.values())
     file = os.path.basename(owner.config) or "(no file)"
+    before = "" if silence is None else f" after {_silence(silence)} without one"
     parts = [
         f"{file} (loaded {_loaded(screen, status.config_loaded_at)})",
         f"pid {owner.pid} on {owner.host}",
-        f"up {how_long(screen.now - owner.started_at)}"
-        if screen.tty
-        else f"up since {absolute(owner.started_at, screen.zone)}",
+        (
+            f"up {how_long(screen.now - owner.started_at)}"
+            if screen.tty
+            else f"up since {absolute(owner.started_at, screen.zone)}"
+        )
+        + before,
         f"{plural(status.workers, 'worker')}, {busy} busy",
     ]
     wrong = _config_error(screen, status.config_error) + _trouble(screen, status.trouble)

@@ -8,6 +8,7 @@ import pytest
 
 from jobrunner.durations import SECOND
 from jobrunner.model import State
+from jobrunner.storage import RunFilter
 from tests.drills.checker import CLOCK, client, enqueue, finished
 from tests.live import LiveSupervisor, Project
 
@@ -27,6 +28,16 @@ tasks:
       echo $$ >> begun
       while :; do sleep 1; done
     kill_after: 1s
+"""
+
+
+GATED = """
+shutdown_timeout: 60s
+pools:
+  commands: {slots: 8}
+tasks:
+  gated: {command: "until [ -e gate ]; do sleep 0.05; done", on_success: [told], kill_after: 1s}
+  told: {command: "true"}
 """
 
 
@@ -134,3 +145,63 @@ def test_what_was_interrupted_goes_on_at_the_next_start(project: Project) -> Non
     with client(project) as storage:
         assert [run.state for run in finished(storage, ids)] == [State.SUCCEEDED] * 3
         assert [run.crashes for run in finished(storage, ids)] == [0] * 3
+
+
+@pytest.mark.drill
+def test_callbacks_of_the_last_completions_are_enqueued_and_the_drain_is_shown(project: Project) -> None:
+    # rule 29
+    project.write(GATED)
+    supervisor = project.start("--log-level", "debug")
+    ids = all_begun(project, supervisor, "gated")
+    supervisor.process.send_signal(signal.SIGTERM)
+    supervisor.wait_for("stopping")
+    [told] = [each for each in project.answer("status")["supervisors"] if each["alive"]]
+    assert told["draining"] is True
+    assert "stopping" in project.jobrunner("status").stdout
+    waits = project.answer("enqueue", "told")["id"]  # accepted, and left for the next start
+    (project.folder / "gate").touch()
+    assert supervisor.wait() == 0
+    with client(project) as storage:
+        assert {storage.run(run_id).state for run_id in ids} == {State.SUCCEEDED}
+        queued = storage.runs(RunFilter(tasks=("told",), limit=100))
+    assert len(queued) == 9
+    assert {run.state for run in queued} == {State.QUEUED}
+    project.start()
+    with client(project) as storage:
+        assert {run.state for run in finished(storage, [waits, *(run.id for run in queued)])} == {
+            State.SUCCEEDED
+        }
+
+
+@pytest.mark.drill
+def test_a_restart_in_the_middle_of_eight_busy_slots_loses_nothing(project: Project) -> None:
+    # rules 15 and 29: what `systemctl restart` does
+    project.write(GATED.replace("60s", "100ms"))
+    first = project.start("--log-level", "debug")
+    assert first.wait_for("ready")["silence"] is None
+    ids = all_begun(project, first, "gated")
+    assert first.stop() == 0
+    (project.folder / "gate").touch()
+    second = project.start()
+    silence = second.wait_for("ready")["silence"]
+    assert silence is not None
+    assert silence >= 0
+    print(f"nobody scheduled for {silence:.2f} s, and `status` says so")
+    assert "without one" in project.jobrunner("status").stdout
+    with client(project) as storage:
+        runs = finished(storage, ids)
+    assert {(run.state, run.crashes, run.failures) for run in runs} == {(State.SUCCEEDED, 0, 0)}
+
+
+@pytest.mark.drill
+def test_signals_that_are_meant_for_others_end_nobody(project: Project) -> None:
+    # F09
+    project.write(GATED)
+    supervisor = project.start("--log-level", "debug")
+    [run_id] = all_begun(project, supervisor, "gated", count=1)
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE, signal.SIGCHLD, signal.SIGCONT) * 20:
+        supervisor.process.send_signal(number)
+    (project.folder / "gate").touch()
+    assert supervisor.wait_for("attempt", run=run_id)["state"] == "succeeded"
+    assert supervisor.process.poll() is None
+    assert supervisor.words == []
