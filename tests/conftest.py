@@ -12,11 +12,13 @@ import pytest
 from hypothesis import settings
 
 from tests.live import Project
+from tests.postgres_server import Server, the_server
 
 # Examples are the same in every run: a failure can be met again. No deadline: machines are busy.
 settings.register_profile("jobrunner", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("jobrunner")
 
+POSTGRES_GIVEN = os.environ.get("JOBRUNNER_TEST_POSTGRES_URL")  # a server that is there already
 LONGEST = 240.0  # seconds for one test, its fixtures included
 FULL = 15  # times as many for a drill in its full length
 REMINDER = 100.0  # seconds for a test that hangs to clean up, before it is reminded
@@ -50,6 +52,18 @@ def _ends_in_time(full_drills: bool) -> Iterator[None]:
 
 def _too_long(_number: int, _frame: FrameType | None) -> None:
     pytest.fail("the test took too long: it hangs, or the machine does")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """A PostgreSQL server that lives as long as the tests of this worker."""
+    yield from the_server(POSTGRES_GIVEN)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Server) -> str:
+    """The URL of a schema of its own."""
+    return postgres_server.url(namespace=f"test_{os.urandom(6).hex()}")
 
 
 @pytest.fixture

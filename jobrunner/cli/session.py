@@ -74,7 +74,13 @@ class Session:
         """Where the storage lies, for messages: its file, or its URL."""
         from jobrunner.place import storage_file
 
-        return storage_file(self.url()) or self.url()
+        return storage_file(self.url()) or self.place_url()
+
+    def place_url(self) -> str:
+        """The URL of the storage, without a password: for people and for `--json`."""
+        from jobrunner.place import shown
+
+        return shown(self.url())
 
     # ---- storage
 
@@ -98,7 +104,7 @@ class Session:
         return self._storage
 
     def _explained(self, url: str, error: StorageError | OSError) -> StorageError:
-        from jobrunner.place import storage_file
+        from jobrunner.place import shown, storage_file
 
         file = storage_file(url)
         owner = None if file is None else _foreign_owner(file)
@@ -109,7 +115,7 @@ class Session:
             return StorageRefused(f"the storage {file} belongs to {owner}", help=command)
         if isinstance(error, StorageError):
             return error
-        return StorageRefused(f"cannot open {url}: {error}")
+        return StorageRefused(f"cannot open {shown(url)}: {error}")
 
     @contextmanager
     def closing(self) -> Iterator[Session]:

@@ -134,7 +134,7 @@ def _nothing_yet(session: Session, *, watch: bool) -> int:
     if session.json:
         from .status_document import empty_document
 
-        screen.json(empty_document(session.url()), one_line=watch)
+        screen.json(empty_document(session.place_url()), one_line=watch)
         return NOBODY
     screen.line(f"{screen.paint('○ stopped', 'yellow')}   no supervisor has run on {session.place()} yet")
     screen.line(f"  start it: {session.start_command()}")

@@ -7,7 +7,14 @@ import os
 from ..errors import UsageError
 from .notyet import BACKENDS, BACKENDS_LATER
 
-REDIS = ("redis", "rediss", "unix")
+# Scheme -> the package of its storage, in whose `address` such a URL is read.
+SERVERS = {
+    "redis": "redis",
+    "rediss": "redis",
+    "unix": "redis",
+    "postgresql": "postgres",
+    "postgres": "postgres",
+}
 
 
 class BackendError(ValueError):
@@ -32,8 +39,8 @@ def backend_url(given: str | None, path: str) -> str:
         raise BackendError(
             "not-supported-yet", f"{scheme}:// is not supported yet", help=f"supported: {supported}"
         )
-    if scheme in REDIS and colon:
-        return _redis(given.strip())
+    if colon and scheme in SERVERS:
+        return _of_server(scheme, given.strip())
     if colon and scheme not in BACKENDS and _is_foreign(scheme):
         return given.strip()
     if not colon or scheme not in BACKENDS:
@@ -45,11 +52,11 @@ def backend_url(given: str | None, path: str) -> str:
     return _sqlite(given, rest, folder) if scheme == "sqlite" else "memory://"
 
 
-def _redis(given: str) -> str:
-    from ..storage.redis.address import read
+def _of_server(scheme: str, given: str) -> str:
+    from importlib import import_module  # one of them, and no driver
 
     try:
-        read(given)
+        import_module(f"jobrunner.storage.{SERVERS[scheme]}.address").read(given)
     except UsageError as error:
         raise BackendError("bad-value", error.message, help=error.help) from None
     return given

@@ -19,5 +19,5 @@ NOT_YET: Final[Mapping[str, frozenset[str]]] = {
 
 OVERLAP_LATER: Final = ("queue", "replace")
 CATCH_UP_LATER: Final = ("all",)
-BACKENDS: Final = ("sqlite", "redis", "rediss", "unix", "memory")
-BACKENDS_LATER: Final = ("postgresql", "postgres", "file")
+BACKENDS: Final = ("sqlite", "postgresql", "redis", "rediss", "unix", "memory")
+BACKENDS_LATER: Final = ("file",)

@@ -406,6 +406,7 @@ class FileModel(IncludedModel):
         "Where runs are kept; a relative path counts from the folder of this file",
         "sqlite:///.jobrunner/jobs.db",
         "redis://queue.example/0?namespace=shop",
+        "postgresql://jobs@db.example/jobs",
         "memory://",
         default="sqlite:///.jobrunner/NAME.db, NAME being this file's",
     )

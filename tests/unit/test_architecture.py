@@ -26,6 +26,7 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in room
 SOLE_IMPORTERS = {
     "click": "cli",
     "croniter": "schedule",
+    "psycopg": "storage",
     "pydantic": "config",
     "redis": "storage",
     "sqlite3": "storage",

@@ -1,0 +1,227 @@
+"""What clients tell the supervisors: pauses, revocations; and what those tell them: the catalogue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from ...catalogue import Catalogue, Entry
+from ...model import Reason
+from ...plain import from_plain, to_plain
+from .. import Pause, Revocation
+from . import waits
+from .arrays import columns, literal
+from .database import Connection, Turn
+
+# --- pauses and revocations -------------------------------------------------------------------------
+
+
+def pause(connection: Connection, pause: Pause) -> None:
+    connection.execute(
+        "insert into pauses (target, since, until, by, reason) values (%s, %s, %s, %s, %s)"
+        " on conflict (target) do update"
+        " set since = excluded.since, until = excluded.until, by = excluded.by, reason = excluded.reason",
+        pause,
+    )
+    move_version(connection)
+
+
+def resume(connection: Connection, target: str) -> bool:
+    found = connection.execute("delete from pauses where target = %s", (target,)).rowcount > 0
+    if found:
+        move_version(connection)
+    return found
+
+
+def pauses(turn: Turn) -> list[Pause]:
+    rows = turn.connection.execute(
+        "select target, since, until, by, reason from pauses"
+        " where until is null or until > %s order by target",
+        (turn.now,),
+    ).fetchall()
+    return [Pause._make(row) for row in rows]
+
+
+def revoke(connection: Connection, mark: Revocation) -> None:
+    connection.execute(
+        "insert into revocations (target, since, until, once, by) values (%s, %s, %s, %s, %s)"
+        " on conflict (target) do update"
+        " set since = excluded.since, until = excluded.until, once = excluded.once, by = excluded.by",
+        mark,
+    )
+
+
+def restore(connection: Connection, target: str) -> bool:
+    return connection.execute("delete from revocations where target = %s", (target,)).rowcount > 0
+
+
+def revocations(turn: Turn) -> list[Revocation]:
+    rows = turn.connection.execute(
+        "select target, since, until, once, by from revocations"
+        " where until is null or until > %s order by target",
+        (turn.now,),
+    ).fetchall()
+    return [Revocation._make(row) for row in rows]
+
+
+def move_version(connection: Connection) -> None:
+    """Let dispatchers see that something changed which they go by."""
+    connection.execute("update facts set number = number + 1 where name = 'control version'")
+
+
+# --- the catalogue ----------------------------------------------------------------------------------
+
+# Supervisors that live now, and who published last, lives he or not.
+_CURRENT = """
+    (owner in (select id from supervisors where left_at is null and not lost and lease_until > %(now)s)
+        or published_no = (select max(published_no) from catalogues))
+"""
+
+_PUBLISH = """
+    insert into catalogues (owner, digest, head, kept) values (%s, %s, %s, %s::text[])
+    on conflict (owner) do update
+    set digest = excluded.digest, head = excluded.head, kept = excluded.kept, published_no = default
+"""
+
+# Each task that waits, one step for each.
+_LIVE_TASKS = """
+    with recursive live (task) as (
+        select min(task) from runs where finished_at is null
+        union all
+        select (select min(task) from runs where finished_at is null and task > live.task)
+        from live
+        where live.task is not null
+    )
+    select task from live where task is not null
+"""
+
+_REMOVED = """
+    select r.id from runs r
+    where r.task = any(%s::text[]) and r.finished_at is null
+        and (r.state = 'retrying' or r.tick is not null and r.state in ('scheduled', 'queued')
+            or r.tick is not null and r.state = 'waiting' and not exists (
+                select 1 from runs m where m.pipeline = r.id and m.claim_no > 0))
+    order by r.seq
+"""
+
+
+def publish(turn: Turn, owner: str, catalogue: Catalogue, keep: Sequence[str]) -> None:
+    """Replace the owner's catalogue: one row per task, so that a client reads only the one it needs."""
+    connection = turn.connection
+    entries = [(name, json.dumps(to_plain(entry))) for name, entry in catalogue.tasks.items()]
+    head = json.dumps(_plain_head(catalogue))
+    digest = _digest([head, entries])
+    known = connection.execute("select digest from catalogues where owner = %s", (owner,)).fetchone()
+    connection.execute(_PUBLISH, (owner, digest, head, literal(keep)))
+    _forget_the_dead(turn)
+    if known != (digest,):
+        connection.execute("delete from entries where owner = %s", (owner,))
+        rows = [(owner, place, name, text) for place, (name, text) in enumerate(entries)]
+        if rows:
+            connection.execute(
+                "insert into entries (owner, place, task, entry)"
+                " select * from unnest(%s::text[], %s::bigint[], %s::text[], %s::text[])",
+                columns(rows),
+            )
+        move_version(connection)
+    _forget_schedules(connection, owner)
+    _cancel_removed(turn)
+
+
+def _digest(published: object) -> str:
+    import hashlib  # loads OpenSSL: clients start without it
+
+    return hashlib.sha256(json.dumps(published).encode()).hexdigest()
+
+
+def _plain_head(catalogue: Catalogue) -> dict[str, object]:
+    plain = to_plain(catalogue)
+    assert isinstance(plain, dict)
+    return {name: value for name, value in plain.items() if name != "tasks"}
+
+
+def _forget_the_dead(turn: Turn) -> None:
+    """Only what those who live have published counts, and now there is one of them."""
+    turn.connection.execute(f"delete from catalogues where not {_CURRENT}", {"now": turn.now})  # noqa: S608
+    turn.connection.execute("delete from entries where owner not in (select owner from catalogues)")
+
+
+def _forget_schedules(connection: Connection, owner: str) -> None:
+    """Remove the watermarks of schedules that nobody has any more."""
+    connection.execute(
+        """
+        delete from schedules
+        where key not in (select unnest(kept) from catalogues)
+            and key not in (
+                select json_array_elements_text(coalesce(head::json -> 'schedules', '[]')) from catalogues
+                where owner <> %s)
+        """,
+        (owner,),
+    )
+
+
+def _cancel_removed(turn: Turn) -> None:
+    """Cancel retries, and ticks that have not begun, of tasks that are no more (semantics 20)."""
+    connection = turn.connection
+    live = {task for (task,) in connection.execute(_LIVE_TASKS).fetchall()}
+    known = {task for (task,) in connection.execute("select task from entries").fetchall()}
+    if not live - known:
+        return
+    rows = connection.execute(_REMOVED, (literal(sorted(live - known)),)).fetchall()
+    done = waits.cancel(connection, [run_id for (run_id,) in rows], turn.now, Reason.REMOVED.value)
+    waits.resolve_all(connection, done.ended, done.born, turn.now)
+
+
+def task_names(turn: Turn) -> list[str]:
+    """The tasks of the catalogue, in its order."""
+    found = catalogue(turn)
+    return [] if found is None else list(found.tasks)
+
+
+def catalogue(turn: Turn) -> Catalogue | None:
+    """What the supervisors that live know, the newest word first; or the last word of all."""
+    heads = turn.connection.execute(
+        f"select owner, head from catalogues where {_CURRENT} order by published_no desc",  # noqa: S608
+        {"now": turn.now},
+    ).fetchall()
+    if not heads:
+        return None
+    owners = [owner for owner, _ in heads]
+    rows = turn.connection.execute(
+        "select owner, task, entry from entries where owner = any(%s::text[]) order by place",
+        (literal(owners),),
+    ).fetchall()
+    tasks: dict[str, object] = {}
+    for owner in owners:
+        for _, task, text in (row for row in rows if row[0] == owner):
+            tasks.setdefault(task, json.loads(text))
+    found: Catalogue = from_plain(
+        Catalogue, {**_merged([json.loads(head) for _, head in heads]), "tasks": tasks}
+    )
+    return found
+
+
+def _merged(heads: Sequence[dict[str, object]]) -> dict[str, object]:
+    """The newest head, with the pools and the schedules of all."""
+    pools = {str(pool): pool for head in reversed(heads) for pool in _listed(head, "pools")}
+    schedules = dict.fromkeys(key for head in heads for key in _listed(head, "schedules"))
+    merged = dict(heads[0])
+    if pools:
+        merged["pools"] = list(pools.values())
+    if schedules:
+        merged["schedules"] = list(schedules)
+    return merged
+
+
+def _listed(head: dict[str, object], name: str) -> Iterable[object]:
+    listed = head.get(name, ())
+    return listed if isinstance(listed, list) else ()
+
+
+def entry(turn: Turn, task: str) -> Entry | None:
+    row = turn.connection.execute(
+        "select entry from entries join catalogues using (owner)"  # noqa: S608
+        f" where task = %(task)s and {_CURRENT} order by published_no desc limit 1",
+        {"task": task, "now": turn.now},
+    ).fetchone()
+    return None if row is None else from_plain(Entry, json.loads(row[0]))

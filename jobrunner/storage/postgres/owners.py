@@ -1,0 +1,136 @@
+"""Supervisors: who works here, who did, and what the dead ones left running."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from ...durations import SECOND, Micros
+from ...errors import OwnerLost
+from ...machine import hostname, is_alive, pid_space
+from ...model import Run
+from .. import OwnerInfo, OwnerStatus, Supervisor
+from .arrays import literal
+from .database import Connection, Turn
+from .rows import RUN, run_of
+
+LEASE: Micros = 30 * SECOND
+KEPT = 20  # supervisors remembered, for `status` to name the last ones
+
+_INFO = "id, host, pid, process_start, boot_id, started_at, config, config_hash"
+_ENTER = f"""
+    insert into supervisors ({_INFO}, status, heartbeat_at, lease_until)
+    values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    on conflict (id) do nothing
+"""  # noqa: S608 - columns
+_FORGET = """
+    delete from supervisors
+    where id not in (select id from supervisors order by started_at desc limit %s)
+        and id not in (select owner from runs where state = 'running')
+        and (left_at is not null or lost)
+"""
+_RUN_OUT = (
+    f"select {_INFO} from supervisors where left_at is null and not lost and id <> %s and lease_until <= %s"  # noqa: S608
+)
+_IN_FORCE = (
+    f"select {_INFO} from supervisors where left_at is null and not lost and id <> %s and lease_until > %s"  # noqa: S608
+)
+_FOREIGN = f"""
+    select {RUN}
+    from runs
+    where state = 'running' and owner <> %s
+        and owner not in (select id from supervisors where left_at is null and not lost)
+    order by seq
+"""  # noqa: S608 - columns
+_INFOS = f"select {_INFO} from supervisors"  # noqa: S608
+_ALL = f"""
+    select {_INFO}, status, heartbeat_at, left_at, lost, lease_until
+    from supervisors
+    order by started_at desc, id
+"""  # noqa: S608
+
+
+def enter(turn: Turn, owner: OwnerInfo, status: OwnerStatus) -> None:
+    """Write the new owner, beside those who live. Entering again after an unknown outcome is the same."""
+    turn.connection.execute(_ENTER, (*owner, _status_text(status), owner.started_at, turn.now + LEASE))
+    turn.connection.execute(_FORGET, (KEPT,))
+
+
+def demand_in_force(connection: Connection, owner: str) -> str:
+    """The owner's host. Raises OwnerLost unless it entered, has not left, and was not declared dead."""
+    row = connection.execute(
+        "select host from supervisors where id = %s and left_at is null and not lost", (owner,)
+    ).fetchone()
+    if row is None:
+        raise OwnerLost(
+            f"supervisor {owner} is no longer the owner of this storage",
+            help="it must end what it runs; it goes on under a new id",
+        )
+    return str(row[0])
+
+
+def heartbeat(turn: Turn, owner: str, status: OwnerStatus, given: Micros) -> None:
+    """Renew the lease. One that has run out is still in force as long as nobody has voided it."""
+    demand_in_force(turn.connection, owner)
+    turn.connection.execute(
+        "update supervisors set status = %s, heartbeat_at = %s, lease_until = %s where id = %s",
+        (_status_text(status), given, turn.now + LEASE, owner),
+    )
+
+
+def leave(turn: Turn, owner: str, given: Micros) -> None:
+    turn.connection.execute(
+        "update supervisors set left_at = %s where id = %s and left_at is null and not lost", (given, owner)
+    )
+
+
+def void_dead(turn: Turn, owner: str) -> None:
+    """Void the owners whose lease has run out, and those of this host that are provably dead."""
+    rows = turn.connection.execute(_RUN_OUT, (owner, turn.now)).fetchall()
+    near = map(OwnerInfo._make, turn.connection.execute(_IN_FORCE, (owner, turn.now)).fetchall())
+    dead = [row[0] for row in rows] + [each.id for each in near if is_provably_dead(each)]
+    if dead:
+        turn.connection.execute(
+            "update supervisors set lost = true where id = any(%s::text[])", (literal(dead),)
+        )
+
+
+def is_provably_dead(owner: OwnerInfo) -> bool:
+    """Whether this very machine says that the process is gone."""
+    if owner.host != hostname() or not owner.boot_id or owner.boot_id != pid_space():
+        return False
+    return not is_alive(owner.pid, owner.process_start)
+
+
+def orphans(connection: Connection, owner: str) -> list[tuple[Run, OwnerInfo]]:
+    """What runs under owners that have left, were voided, or are not known."""
+    runs = [run_of(row) for row in connection.execute(_FOREIGN, (owner,)).fetchall()]
+    infos = {row[0]: OwnerInfo._make(row) for row in connection.execute(_INFOS).fetchall()} if runs else {}
+    return [(run, infos.get(run.owner or "") or _unknown(run)) for run in runs]
+
+
+def _unknown(run: Run) -> OwnerInfo:
+    """An owner of whom nothing but its id is known."""
+    return OwnerInfo(run.owner or "", run.host or "", 0, 0, "", 0, "", "")
+
+
+def supervisors(turn: Turn) -> list[Supervisor]:
+    """The supervisors known here: those alive first, then the newest."""
+    rows = turn.connection.execute(_ALL).fetchall()
+    found = [_supervisor(row, turn.now) for row in rows]
+    return sorted(found, key=lambda each: not each.alive)
+
+
+def _supervisor(row: Sequence[object], now: Micros) -> Supervisor:
+    status, heartbeat_at, left_at, lost, lease_until = row[8:]
+    return Supervisor(
+        owner=OwnerInfo._make(row[:8]),
+        status=OwnerStatus(**json.loads(str(status))),
+        heartbeat_at=int(str(heartbeat_at)),
+        left_at=None if left_at is None else int(str(left_at)),
+        alive=left_at is None and not lost and int(str(lease_until)) > now,
+    )
+
+
+def _status_text(status: OwnerStatus) -> str:
+    return json.dumps(status._asdict())

@@ -1,0 +1,357 @@
+"""The PostgreSQL storage: the contract's methods, each one transaction of the rooms beside this one."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from ...catalogue import Catalogue, Entry
+from ...clock import SystemClock
+from ...durations import MILLISECOND, SECOND, Micros
+from ...errors import StorageError, UsageError
+from ...model import Attempt, Claim, Edge, NewRun, Run, Settle
+from .. import (
+    Exchange,
+    ExchangeRequest,
+    Overview,
+    OwnerInfo,
+    OwnerStatus,
+    Pause,
+    Revocation,
+    RunFilter,
+    Supervisor,
+    Tick,
+    Verdict,
+)
+from .. import lanes as shared
+from . import address, claims, control, faults, history, locks, owners, retention, rows, settles, ticks, waits
+from . import overview as summary
+from .database import Database, Turn
+from .listening import Ear
+from .opening import prepare
+
+if TYPE_CHECKING:
+    from ...plan import Retention
+
+SHORTEST_LOOK, LONGEST_LOOK = 5 * MILLISECOND, 200 * MILLISECOND  # of `wait`, at the run's state
+
+Settling = Callable[[Any, Sequence[Settle], Micros], settles.Settled]
+
+
+class PostgresStorage:
+    """A storage in one schema of a PostgreSQL database. May be used from several threads."""
+
+    lease: Micros | None = owners.LEASE
+
+    def __init__(self, database: Database) -> None:
+        self.url = database.address.url
+        self._database = database
+        self._ear: Ear | None = None
+        self._pools = shared.Pools()
+        self._process = os.getpid()
+        self._seen_changes = database.changes()
+
+    @classmethod
+    def open(cls, url: str, *, create: bool = True, server_time: bool = True) -> PostgresStorage:
+        """Open (or make) the schema that a URL names.
+
+        `server_time=False`: the moments that calls are given count, not the server's clock (tests use it).
+        Raises UsageError for a URL that is none, StorageRefused for a database that cannot be used,
+        StorageUnavailable when it does not answer.
+        """
+        database = Database(address.read(url), server_time=server_time)
+        try:
+            prepare(database, create=create)
+            return cls(database)
+        except BaseException:
+            database.close()
+            raise
+
+    # --- writes of clients --------------------------------------------------------------------------
+
+    def add(self, runs: Sequence[NewRun]) -> list[bool]:
+        if not runs:
+            return []
+        given = max(run.created_at for run in runs)
+        try:
+            with self._database.writing(given, alone=not waits.is_simple(runs), tells=True) as turn:
+                return self._add(turn, runs)
+        except Exception as error:
+            if not faults.is_poison(error):
+                raise
+            raise faults.not_storable(error, runs) from error
+
+    def _add(self, turn: Turn, runs: Sequence[NewRun]) -> list[bool]:
+        return waits.answers(runs, waits.add_all(turn.connection, runs, turn.now).seqs)
+
+    def add_on(self, connection: psycopg.Connection[Any], runs: Sequence[NewRun]) -> list[bool]:
+        """Add runs within a transaction of the caller's: they come to be if it is committed, and then only.
+
+        The connection is one of psycopg 3 to the same database. Runs that take a key over, or wait for runs
+        that are there already, hold the supervisors up until the transaction ends.
+        """
+        if not isinstance(connection, psycopg.Connection):
+            raise UsageError(
+                f"got a {type(connection).__name__}, expected a connection of psycopg 3",
+                help="pass the psycopg.Connection whose transaction the enqueue belongs to",
+            )
+        if not runs:
+            return []
+        connection.execute("select 1")  # begins the transaction, unless each statement is one of its own
+        try:
+            with connection.transaction(), self._database.within(connection) as turn:
+                if not waits.is_simple(runs):
+                    self._database.be_alone(connection)
+                return self._add(turn, runs)
+        except Exception as error:
+            if not faults.is_poison(error):
+                raise
+            raise faults.not_storable(error, runs) from error
+
+    def cancel(self, run_ids: Sequence[str], now: Micros, *, reason: str = "cancelled") -> list[bool]:
+        asked = [run_id for run_id in run_ids if "\0" not in run_id]
+        with self._database.writing(now, tells=True) as turn:
+            done = waits.cancel(turn.connection, asked, turn.now, reason)
+            waits.resolve_all(turn.connection, done.ended, done.born, turn.now)
+        return [run_id in done.found for run_id in run_ids]
+
+    def pause(self, pause: Pause) -> None:
+        with self._database.writing(tells=True) as turn:
+            control.pause(turn.connection, pause)
+
+    def resume(self, target: str) -> bool:
+        with self._database.writing(tells=True) as turn:
+            return control.resume(turn.connection, target)
+
+    def pauses(self, now: Micros) -> list[Pause]:
+        with self._database.reading(now) as turn:
+            return control.pauses(turn)
+
+    def revoke(self, revocation: Revocation) -> None:
+        with self._database.writing(tells=True) as turn:
+            control.revoke(turn.connection, revocation)
+
+    def restore(self, target: str) -> bool:
+        with self._database.writing(tells=True) as turn:
+            return control.restore(turn.connection, target)
+
+    def revocations(self, now: Micros) -> list[Revocation]:
+        with self._database.reading(now) as turn:
+            return control.revocations(turn)
+
+    # --- schedules ----------------------------------------------------------------------------------
+
+    def watermarks(self, keys: Mapping[str, Micros | None], now: Micros) -> dict[str, Micros]:
+        with self._database.writing() as turn:
+            return ticks.watermarks(turn, keys, now)
+
+    def tick(self, ticks_: Sequence[Tick]) -> list[Verdict]:
+        given = max((tick.run.created_at for tick in ticks_ if tick.run is not None), default=0)
+        runs = [tick.run for tick in ticks_ if tick.run is not None]
+        try:
+            with self._database.writing(given, tells=bool(runs)) as turn:
+                return ticks.tick_all(turn, ticks_)
+        except Exception as error:
+            if not faults.is_poison(error):
+                raise
+            raise faults.not_storable(error, runs) from error
+
+    # --- the supervisor -----------------------------------------------------------------------------
+
+    def enter(self, owner: OwnerInfo, status: OwnerStatus) -> bool:
+        if self._database.address.notify and self._ear is None:
+            self._ear = Ear(self._database)
+            self._ear.listen()
+        with self._database.writing(owner.started_at) as turn:
+            owners.enter(turn, owner, status)
+        return True
+
+    def heartbeat(self, owner: str, status: OwnerStatus, now: Micros) -> None:
+        with self._database.writing(now, alone=False) as turn:
+            owners.heartbeat(turn, owner, status, now)
+
+    def leave(self, owner: str, now: Micros) -> None:
+        with self._database.writing(now, tells=True) as turn:
+            owners.leave(turn, owner, now)
+        self._end_listening()
+
+    def _end_listening(self) -> None:
+        if self._ear is not None:
+            self._ear.close()
+            self._ear = None
+
+    def publish(self, owner: str, catalogue: Catalogue, *, keep: Sequence[str], now: Micros) -> None:
+        with self._database.writing(now, tells=True) as turn:
+            owners.demand_in_force(turn.connection, owner)
+            control.publish(turn, owner, catalogue, keep)
+
+    def exchange(self, request: ExchangeRequest) -> Exchange:
+        if not request.settled and not request.started:
+            with self._database.reading(request.now) as turn:
+                idle = self._idle(turn, request)
+            if idle is not None:
+                return idle
+        try:
+            return self._exchange(request, settles.settle_all)
+        except StorageError:
+            raise
+        except Exception as error:
+            if not faults.is_poison(error):
+                raise
+        return self._exchange(request, settles.settle_each)
+
+    def _idle(self, turn: Turn, request: ExchangeRequest) -> Exchange | None:
+        """The answer to a turn that writes nothing; None when there is something to write."""
+        owners.demand_in_force(turn.connection, request.owner)
+        seen = claims.survey(turn)
+        if seen.is_time:
+            return None
+        if seen.version != request.control_version:
+            return self._answer(turn, request, seen.version)
+        choice = claims.choose(turn, request, seen, self._pools.used(request.rules))
+        return None if choice else self._answer(turn, request, seen.version, choice=choice)
+
+    def _exchange(self, request: ExchangeRequest, settle: Settling) -> Exchange:
+        with self._database.writing(request.now) as turn:
+            host = owners.demand_in_force(turn.connection, request.owner)
+            settles.mark_started(turn.connection, request.started)
+            done = settle(turn.connection, request.settled, turn.now)
+            seen = claims.survey(turn)
+            more = frees = False
+            if seen.is_time:
+                more, frees = claims.pass_time(turn)
+                seen = claims.survey(turn)
+            choice = shared.Choice()
+            claimed: list[Claim] = []
+            if seen.version == request.control_version:
+                choice = claims.choose(turn, request, seen, self._pools.used(request.rules))
+                claimed = claims.take(turn, choice, request, host)
+            turn.tells = done.frees or frees or bool(choice.strangers)
+            refused = [each for each, held in zip(request.settled, done.held, strict=True) if not held]
+            return self._answer(turn, request, seen.version, claimed, refused, choice=choice, more=more)
+
+    def _answer(
+        self,
+        turn: Turn,
+        request: ExchangeRequest,
+        version: int,
+        claimed: list[Claim] | None = None,
+        refused: list[Settle] | None = None,
+        *,
+        choice: shared.Choice | None = None,
+        more: bool = False,
+    ) -> Exchange:
+        due = claims.next_due(turn)
+        return Exchange(
+            claimed=claimed or [],
+            refused=refused or [],
+            cancels=claims.cancels(turn.connection, request.owner),
+            control_version=version,
+            next_due=due if choice is None else shared.earliest(due, choice.reopens),
+            more=more or (choice is not None and choice.more),
+            now=turn.now,
+        )
+
+    def orphans(self, owner: str) -> list[tuple[Run, OwnerInfo]]:
+        with self._database.writing() as turn:
+            owners.void_dead(turn, owner)
+            return owners.orphans(turn.connection, owner)
+
+    def settle(self, settled: Sequence[Settle]) -> list[bool]:
+        given = max((each.ended_at for each in settled), default=0)
+        with self._database.writing(given, tells=True) as turn:
+            return settles.settle_each(turn.connection, settled, turn.now).held
+
+    def claimed_by(self, owner: str) -> list[Claim]:
+        with self._database.reading() as turn:
+            return claims.claimed_by(turn.connection, owner)
+
+    def acquire(self, owner: str, seq: int, claim_no: int, lock: str, slots: int) -> bool:
+        with self._database.writing() as turn:
+            return locks.acquire(turn.connection, (owner, seq, claim_no), lock, slots)
+
+    def release(self, owner: str, seq: int, claim_no: int, lock: str) -> bool:
+        with self._database.writing(tells=True) as turn:
+            return locks.release(turn.connection, (owner, seq, claim_no), lock)
+
+    def prune(self, retention_: Retention, now: Micros, *, limit: int = 1000) -> list[str]:
+        with self._database.writing() as turn:
+            gone = retention.remove_runs(turn.connection, retention_, now, limit)
+            retention.remove_results(turn.connection, now - retention_.results, limit)
+        return gone
+
+    # --- reads of clients ---------------------------------------------------------------------------
+
+    def run(self, run_id: str) -> Run:
+        with self._database.reading() as turn:
+            return history.find(turn.connection, run_id)
+
+    def runs(self, which: RunFilter) -> list[Run]:
+        with self._database.reading() as turn:
+            return history.runs(turn.connection, which)
+
+    def attempts(self, run_id: str) -> list[Attempt]:
+        with self._database.reading() as turn:
+            return rows.attempts_of(turn.connection, history.find(turn.connection, run_id))
+
+    def edges(self, run_ids: Sequence[str]) -> dict[str, tuple[Edge, ...]]:
+        with self._database.reading() as turn:
+            return waits.edges_of(turn.connection, run_ids)
+
+    def wait(self, run_id: str, timeout: float | None) -> Run:
+        clock, pause = SystemClock(), threading.Event()
+        begun = clock.monotonic()
+        end = None if timeout is None else begun + round(timeout * SECOND)
+        while True:
+            run = self.run(run_id)
+            now = clock.monotonic()
+            left = LONGEST_LOOK if end is None else end - now
+            if run.state.is_final or left <= 0:
+                return run
+            look = min(LONGEST_LOOK, max(SHORTEST_LOOK, (now - begun) // 8))
+            pause.wait(min(look, left) / SECOND)
+
+    def overview(self, now: Micros, *, tasks: Sequence[str] | None = None, recent: int = 20) -> Overview:
+        with self._database.reading(now) as turn:
+            chosen = control.task_names(turn) if tasks is None else tasks
+            return summary.overview(turn, now, chosen, recent)
+
+    def catalogue(self) -> Catalogue | None:
+        with self._database.reading() as turn:
+            return control.catalogue(turn)
+
+    def entry(self, task: str) -> Entry | None:
+        with self._database.reading() as turn:
+            return control.entry(turn, task)
+
+    def next_ticks(self) -> dict[str, Micros | None]:
+        with self._database.reading() as turn:
+            return ticks.next_ticks(turn)
+
+    def supervisors(self, now: Micros) -> list[Supervisor]:
+        with self._database.reading(now) as turn:
+            return owners.supervisors(turn)
+
+    # --- wake-ups -----------------------------------------------------------------------------------
+
+    def wake_fd(self) -> int | None:
+        return None if self._ear is None else self._ear.fd()
+
+    def woken(self) -> None:
+        if self._ear is not None:
+            self._ear.hush()
+
+    def changed(self) -> bool:
+        has_listened_anew = self._ear is not None and self._ear.listen()
+        changes = self._database.changes()
+        changed, self._seen_changes = changes != self._seen_changes, changes
+        return changed or has_listened_anew
+
+    def close(self) -> None:
+        if self._process == os.getpid():
+            self._end_listening()
+        self._database.close()

@@ -1,0 +1,28 @@
+"""The storage contract on PostgreSQL, and what only a server has: leases, several supervisors, a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from jobrunner.storage import Storage
+from jobrunner.storage.postgres.store import PostgresStorage
+from jobrunner.testing import StorageContract
+from jobrunner.testing.desk import Opener
+
+
+class TestPostgres(StorageContract):
+    """One schema of a server, as supervisors and clients use it."""
+
+    @pytest.fixture
+    def opened(self, postgres_url: str) -> Iterator[Opener]:
+        with ExitStack() as handles:
+
+            def opened() -> Storage:
+                storage = PostgresStorage.open(postgres_url, server_time=False)
+                handles.callback(storage.close)
+                return storage
+
+            yield opened
