@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from ...catalogue import Catalogue, Entry
-from ...model import Reason
+from ...model import Reason, State
 from ...plain import from_plain, to_plain
 from .. import Pause, Revocation
 from . import waits
@@ -83,24 +83,29 @@ _PUBLISH = """
     set digest = excluded.digest, head = excluded.head, kept = excluded.kept, published_no = default
 """
 
-# Each task that waits, one step for each.
+_LIVE = literal(state.value for state in State if not state.is_final)
+
+# Each task that was ever seen, one step for each, and whether a run of it is not final.
 _LIVE_TASKS = """
-    with recursive live (task) as (
-        select min(task) from runs where finished_at is null
+    with recursive known (task) as (
+        select min(task) from runs
         union all
-        select (select min(task) from runs where finished_at is null and task > live.task)
-        from live
-        where live.task is not null
+        select (select min(task) from runs where task > known.task) from known
+        where known.task is not null
     )
-    select task from live where task is not null
+    select task from known
+    where task is not null and exists (
+        select 1 from unnest(%s::text[]) as live (state)
+        where exists (select 1 from runs where runs.task = known.task and runs.state = live.state offset 0)
+        offset 0)
 """
 
 _REMOVED = """
     select r.id from runs r
-    where r.task = any(%s::text[]) and r.finished_at is null
+    where r.task = any(%s::text[]) and r.state = any(%s::text[])
         and (r.state = 'retrying' or r.tick is not null and r.state in ('scheduled', 'queued')
             or r.tick is not null and r.state = 'waiting' and not exists (
-                select 1 from runs m where m.pipeline = r.id and m.claim_no > 0))
+                select 1 from runs m where m.pipeline = r.id and m.claim_no > 0 offset 0))
     order by r.seq
 """
 
@@ -163,11 +168,11 @@ def _forget_schedules(connection: Connection, owner: str) -> None:
 def _cancel_removed(turn: Turn) -> None:
     """Cancel retries, and ticks that have not begun, of tasks that are no more (semantics 20)."""
     connection = turn.connection
-    live = {task for (task,) in connection.execute(_LIVE_TASKS).fetchall()}
+    live = {task for (task,) in connection.execute(_LIVE_TASKS, (_LIVE,)).fetchall()}
     known = {task for (task,) in connection.execute("select task from entries").fetchall()}
     if not live - known:
         return
-    rows = connection.execute(_REMOVED, (literal(sorted(live - known)),)).fetchall()
+    rows = connection.execute(_REMOVED, (literal(sorted(live - known)), _LIVE)).fetchall()
     done = waits.cancel(connection, [run_id for (run_id,) in rows], turn.now, Reason.REMOVED.value)
     waits.resolve_all(connection, done.ended, done.born, turn.now)
 

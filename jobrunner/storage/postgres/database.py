@@ -273,6 +273,7 @@ def _settings_of(address: Address) -> dict[str, str]:
         # Every statement of this package is a look into an index: the planner need not weigh other ways,
         # which are better for a table that is small now and worse for what it is a minute later.
         "enable_seqscan": "off",
+        "enable_bitmapscan": "off",
         "enable_hashjoin": "off",
         "enable_mergejoin": "off",
         "jit": "off",

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
+from ...durations import Micros
 from ...errors import AmbiguousRun, NotFound
-from ...model import FINAL, Run, State
+from ...model import Run, State
 from .. import RunFilter
+from .arrays import literal
 from .database import Connection
 from .rows import RUN, read_run, read_runs, run_of
 
 _BY_ID = f"select {RUN} from runs where id = %s"  # noqa: S608 - columns
 _ID_TEXT = re.compile(r"[0-9a-f-]{1,36}")
+
+WALK = 20_000  # runs looked at, newest first, before an index is asked
+_ENDLESS: Micros = 2**62
+_SPAN = """
+    select min(seq), max(seq) from runs
+    where created_at >= %s and created_at < %s
+"""
 
 # Ids are hexadecimal: what begins with PART lies between PART and PART + "g".
 _BEGINNING = "select seq from runs where id >= %s and id < %s limit 2"
@@ -50,55 +60,102 @@ def _candidates(connection: Connection, part: str) -> list[int]:
 
 def runs(connection: Connection, which: RunFilter) -> list[Run]:
     """The newest runs that fit, by order of enqueue."""
-    conditions, values = _conditions(which)
-    found: set[int] = set()
-    for source, source_values in _sources(which):
-        where = " and ".join([source, *conditions])
-        text = f"select seq from runs where {where} order by seq desc limit %s"  # noqa: S608 - our words
-        rows = connection.execute(text, (*source_values, *values, which.limit)).fetchall()
-        found.update(seq for (seq,) in rows)
-    return read_runs(connection, sorted(found, reverse=True)[: which.limit])
+    found: list[int] = []
+    if _is_vague(which):
+        found = _among_newest(connection, which)
+    if len(found) < which.limit:
+        found = _among_all(connection, which)
+    return read_runs(connection, found)
 
 
-def _conditions(which: RunFilter) -> tuple[list[str], list[object]]:
-    """What no index is of help with."""
-    texts: list[str] = []
-    values: list[object] = []
-    if which.triggers:
-        texts.append("trigger = any(%s::text[])")
-        values.append(list(which.triggers))
-    if which.tasks and (which.states or which.pipeline or which.unique):
-        texts.append("task = any(%s::text[])")
-        values.append(list(which.tasks))
-    if which.states:
-        texts.append("state = any(%s::text[])")
-        values.append([state.value for state in which.states])
-    for text, moment in (("created_at >= %s", which.since), ("created_at < %s", which.until)):
-        if moment is not None:
-            texts.append(text)
-            values.append(moment)
-    return texts, values
+def _is_vague(which: RunFilter) -> bool:
+    """Whether an index alone does not lead to what is asked for."""
+    if which.pipeline is not None or which.unique is not None:
+        return False
+    return bool(which.triggers) or which.since is not None or which.until is not None
 
 
-def _sources(which: RunFilter) -> list[tuple[str, tuple[object, ...]]]:
-    """The narrowest sets that an index gives and that hold every run that fits."""
-    if which.pipeline is not None:
-        return [("id = %s", (which.pipeline,)), ("pipeline = %s", (which.pipeline,))]
-    if which.unique is not None:
-        return [("unique_key = %s and unique_key is not null and finished_at is null", (which.unique,))]
-    if which.tasks:
-        return [("task = %s", (task,)) for task in which.tasks]
-    if which.states:
-        return [(source_of(state), ()) for state in which.states]
-    return [("seq > 0", ())]
+def _among_newest(connection: Connection, which: RunFilter) -> list[int]:
+    """What a short walk back from the newest run finds: mostly enough, however long the history is."""
+    where, values = _conditions(which)
+    values |= {"walk": WALK, "limit": which.limit}
+    return _seqs(
+        connection,
+        "select seq from runs where seq > (select max(seq) from runs) - %(walk)s"  # noqa: S608 - our words
+        f" and {where} order by seq desc limit %(limit)s",
+        values,
+    )
 
 
-def source_of(state: State) -> str:
-    """All runs in a state, in the words of the index that holds them."""
-    if state in FINAL:
-        return f"state = '{state.value}' and finished_at is not null"
-    if state in (State.SCHEDULED, State.RETRYING):
-        return f"state in ('scheduled', 'retrying') and state = '{state.value}'"
-    if state is State.WAITING:
-        return "state = 'waiting' and finished_at is null"
-    return f"state = '{state.value}'"
+def _among_all(connection: Connection, which: RunFilter) -> list[int]:
+    where, values = _conditions(which)
+    values |= {"limit": which.limit}
+    if which.since is not None or which.until is not None:
+        where += " and seq between %(first)s and %(last)s"
+        values |= _span(connection, which)
+    text = f"select seq from runs where {where} order by seq desc limit %(limit)s"  # noqa: S608
+    if which.pipeline is None and which.unique is None:
+        text = _SOURCES[bool(which.tasks), bool(which.states)].format(conditions=text.partition(" where ")[2])
+    return _seqs(connection, text, values)
+
+
+# Each task and state has its place in an index, in which the newest come first.
+_SOURCES = {
+    (False, False): "select seq from runs where {conditions}",
+    (False, True): """
+        select found.seq from unnest(%(states)s::text[]) as chosen (state)
+        cross join lateral (select seq from runs where state = chosen.state and {conditions}) found
+        order by found.seq desc limit %(limit)s
+    """,
+    (True, False): """
+        select found.seq from unnest(%(tasks)s::text[]) as named (task)
+        cross join unnest(%(every_state)s::text[]) as chosen (state)
+        cross join lateral (
+            select seq from runs where task = named.task and state = chosen.state and {conditions}) found
+        order by found.seq desc limit %(limit)s
+    """,
+    (True, True): """
+        select found.seq from unnest(%(tasks)s::text[]) as named (task)
+        cross join unnest(%(states)s::text[]) as chosen (state)
+        cross join lateral (
+            select seq from runs where task = named.task and state = chosen.state and {conditions}) found
+        order by found.seq desc limit %(limit)s
+    """,
+}
+
+
+def _conditions(which: RunFilter) -> tuple[str, dict[str, object]]:
+    texts = {
+        "(id = %(pipeline)s or pipeline = %(pipeline)s)": which.pipeline is not None,
+        "unique_key = %(unique)s and unique_key is not null and finished_at is null": which.unique
+        is not None,
+        "task = any(%(tasks)s::text[])": bool(which.tasks),
+        "state = any(%(states)s::text[])": bool(which.states),
+        "trigger = any(%(triggers)s::text[])": bool(which.triggers),
+        "created_at >= %(since)s": which.since is not None,
+        "created_at < %(until)s": which.until is not None,
+    }
+    values: dict[str, object] = {
+        "pipeline": which.pipeline,
+        "unique": which.unique,
+        "tasks": literal(which.tasks),
+        "states": literal(state.value for state in which.states),
+        "every_state": literal(state.value for state in State),
+        "triggers": literal(which.triggers),
+        "since": which.since,
+        "until": which.until,
+    }
+    return " and ".join(["seq > 0", *(text for text, is_asked in texts.items() if is_asked)]), values
+
+
+def _span(connection: Connection, which: RunFilter) -> dict[str, object]:
+    """The first and the last run created in that time: clocks are set back, so order alone does not tell."""
+    since = -_ENDLESS if which.since is None else which.since
+    until = _ENDLESS if which.until is None else which.until
+    row = connection.execute(_SPAN, (since, until)).fetchone()
+    first, last = row or (None, None)
+    return {"first": first or 0, "last": last or -1}
+
+
+def _seqs(connection: Connection, text: str, values: Mapping[str, object]) -> list[int]:
+    return [seq for (seq,) in connection.execute(text, values).fetchall()]

@@ -10,7 +10,6 @@ from ...model import Run, State
 from .. import COUNT_LIMIT, DayStats, Overview, TaskSummary
 from .arrays import literal
 from .database import Connection, Turn
-from .history import source_of
 from .rows import read_runs
 
 # The first run of a lane and a priority is the oldest of them: one step from each group to the next.
@@ -37,7 +36,7 @@ _OLDEST = """
 
 _COUNTS = " union all ".join(
     f"select '{state.value}', (select count(*) from ("  # noqa: S608 - our words
-    f"select 1 from runs where {source_of(state)} limit {COUNT_LIMIT + 1}) few)"
+    f"select 1 from runs where state = '{state.value}' limit {COUNT_LIMIT + 1}) few)"
     for state in State
 )
 
@@ -52,25 +51,23 @@ _RETRIED = """
             select seq from attempts where ended_at >= %s order by ended_at limit %s) few) runs
 """
 
+_OF = "from runs r where r.task = names.task and state"
+_ROOTS = f"{_OF} = 'waiting' and joins is not null and pipeline is null"
+_MOST = f"limit {COUNT_LIMIT + 1}"
+
 # For each task a few short looks into the index, and the numbers of the runs that are shown of it.
 _TASKS = f"""
     select task,
-        (select count(*) from (select 1 from runs r where r.task = names.task and state = 'queued'
-            and finished_at is null limit {COUNT_LIMIT + 1}) few),
-        (select count(*) from (select 1 from runs r where r.task = names.task and state = 'running'
-            and finished_at is null limit {COUNT_LIMIT + 1}) few)
-        + (select count(*) from (select 1 from runs r where r.task = names.task and state = 'waiting'
-            and finished_at is null and joins is not null and pipeline is null limit {COUNT_LIMIT + 1}) few),
-        (select seq from runs r where r.task = names.task and state = 'retrying'
-            and finished_at is null order by seq limit 1),
+        (select count(*) from (select 1 {_OF} = 'queued' {_MOST}) few),
+        (select count(*) from (select 1 {_OF} = 'running' {_MOST}) few)
+            + (select count(*) from (select 1 {_ROOTS} {_MOST}) few),
+        (select seq {_OF} = 'retrying' order by seq limit 1),
         least(
-            (select seq from runs r where r.task = names.task and state = 'running'
-                and finished_at is null order by seq limit 1),
-            (select seq from runs r where r.task = names.task and state = 'waiting'
-                and finished_at is null and joins is not null and pipeline is null order by seq limit 1))
+            (select seq {_OF} = 'running' order by seq limit 1),
+            (select seq {_ROOTS} order by seq limit 1))
     from unnest(%s::text[]) with ordinality as names (task, place)
     order by place
-"""  # noqa: S608
+"""  # noqa: S608 - our words
 
 _RECENT = """
     select names.task, done.*

@@ -38,9 +38,7 @@ _IN_FORCE = (
 _FOREIGN = f"""
     select {RUN}
     from runs
-    where state = 'running' and owner <> %s
-        and owner not in (select id from supervisors where left_at is null and not lost)
-    order by seq
+    where state = 'running' and owner <> all(%s::text[])
 """  # noqa: S608 - columns
 _INFOS = f"select {_INFO} from supervisors"  # noqa: S608
 _ALL = f"""
@@ -104,7 +102,10 @@ def is_provably_dead(owner: OwnerInfo) -> bool:
 
 def orphans(connection: Connection, owner: str) -> list[tuple[Run, OwnerInfo]]:
     """What runs under owners that have left, were voided, or are not known."""
-    runs = [run_of(row) for row in connection.execute(_FOREIGN, (owner,)).fetchall()]
+    in_force = connection.execute("select id from supervisors where left_at is null and not lost").fetchall()
+    alive = {owner, *(each for (each,) in in_force)}
+    rows = connection.execute(_FOREIGN, (literal(alive),)).fetchall()
+    runs = sorted(map(run_of, rows), key=lambda run: run.seq)
     infos = {row[0]: OwnerInfo._make(row) for row in connection.execute(_INFOS).fetchall()} if runs else {}
     return [(run, infos.get(run.owner or "") or _unknown(run)) for run in runs]
 

@@ -18,9 +18,9 @@ _STATES = sorted(state.value for state in FINAL)
 # What a prune may begin with: a run that belongs to no pipeline that is there, all of whose own members
 # are final.
 _WHOLE = """
-    not exists (select 1 from runs root where root.id = r.pipeline)
+    (r.pipeline is null or not exists (select 1 from runs root where root.id = r.pipeline offset 0))
     and (r.joins is null or r.pipeline is not null or not exists (
-        select 1 from runs m where m.pipeline = r.id and m.finished_at is null))
+        select 1 from runs m where m.pipeline = r.id and m.finished_at is null offset 0))
 """
 
 # The oldest finished runs: one short walk along the index for each final state.
@@ -46,7 +46,7 @@ _RESULTS = """
 _REMOVE_RESULTS = """
     update runs set result = null
     where seq = any(%s::bigint[]) and result is not null and not exists (
-        select 1 from runs root where root.id = runs.pipeline and root.finished_at is null)
+        select 1 from runs root where root.id = runs.pipeline and root.finished_at is null offset 0)
 """
 
 # The members of a pipeline end before it does; their results were needed until then.

@@ -102,10 +102,6 @@ _VERSION_1 = (
     where state = 'running' and cancel_reason is not null
     """,
     """
-    create index runs_live on runs (task, state, seq)
-    where finished_at is null
-    """,
-    """
     create index runs_done on runs (state, finished_at, seq)
     where finished_at is not null
     """,
@@ -123,10 +119,13 @@ _VERSION_1 = (
     """,
     # These are whole: they cost something with every version of a row.
     """
-    create index runs_of_task on runs (task, seq)
+    create index runs_by_task on runs (task, state, seq)
     """,
     """
-    create index runs_created on runs (created_at)
+    create index runs_by_state on runs (state, seq)
+    """,
+    """
+    create index runs_created on runs (created_at, seq)
     """,
     """
     create index runs_by_tail on runs (reverse(id) collate "C")

@@ -39,30 +39,27 @@ _STANDING = """
                 where m.pipeline = r.id and m.state = 'waiting' and m.joins is null
                     and e.condition = 'final'))
     from runs r
-    where task = %s and state = any(%s::text[]) and finished_at is null
+    where task = %s and state = any(%s::text[])
     order by seq
     limit %s
 """
 
 # For each state one look into the index, however many runs of the task wait.
-_HOLDER = """
+_OF = "(select seq from runs where task = %(task)s and state"
+_HOLDER = f"""
     select id from runs
     where seq = (
         select min(seq) from (
-            (select seq from runs where task = %(task)s and state = 'queued' and finished_at is null
-                order by seq limit 1)
+            {_OF} = 'queued' order by seq limit 1)
             union all
-            (select seq from runs where task = %(task)s and state = 'running' and finished_at is null
-                order by seq limit 1)
+            {_OF} = 'running' order by seq limit 1)
             union all
-            (select seq from runs where task = %(task)s and state = 'retrying' and finished_at is null
-                order by seq limit 1)
+            {_OF} = 'retrying' order by seq limit 1)
             union all
-            (select seq from runs where task = %(task)s and state = 'scheduled' and finished_at is null
-                and tick is not null order by seq limit 1)
+            {_OF} = 'scheduled' and tick is not null order by seq limit 1)
         ) holders
     )
-"""
+"""  # noqa: S608 - our words
 
 
 def watermarks(turn: Turn, keys: Mapping[str, Micros | None], given: Micros) -> dict[str, Micros]:

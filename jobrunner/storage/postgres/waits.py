@@ -16,14 +16,15 @@ from .rows import insert
 _JOIN = """
     insert into edges (run, place, predecessor, condition, is_done)
     select run, place, predecessor, condition, not exists (
-        select 1 from runs where id = predecessor and finished_at is null)
+        select 1 from runs where id = predecessor and finished_at is null offset 0)
     from unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[])
         as new (run, place, predecessor, condition)
 """
 
 _DONE = """
     update edges set is_done = true
-    where predecessor = any(%s::text[]) and not is_done
+    from unnest(%s::text[]) as ended (id)
+    where predecessor = ended.id and not is_done
     returning run
 """
 
@@ -31,7 +32,7 @@ _TO_LOOK_AT = """
     select seq, id, created_at, due_at, expires_at, joins, cancel_reason
     from runs
     where seq = any(%s::bigint[]) and state = 'waiting'
-        and (joins is null or not exists (select 1 from edges where run = seq and not is_done))
+        and (joins is null or not exists (select 1 from edges where run = seq and not is_done offset 0))
     order by seq
 """
 
