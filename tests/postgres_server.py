@@ -27,11 +27,18 @@ from jobrunner.durations import SECOND
 PATIENCE = 60.0  # seconds, for a server to start or to end
 LOOK = 0.02  # seconds
 USER = "jobrunner"
+GUARDED = "guarded"  # the one user who needs a password
+_HBA = f"""
+local all {GUARDED} scram-sha-256
+host all {GUARDED} all scram-sha-256
+local all all trust
+host all all 127.0.0.1/32 trust
+"""
 _PR_SET_PDEATHSIG = 1
 _UNPRIVILEGED = ("postgres", "nobody")  # whom the server runs as, since it refuses to run as root
 _TRIES = 5  # a free port may be taken before the server has it
-# Nothing that these tests show depends on what a power cut leaves.
-_FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "autovacuum_naptime=5")
+# Servers are killed here, machines are not: what was written to a file is there when the server comes again.
+_FAST = ("fsync=off", "full_page_writes=off", "autovacuum_naptime=5")
 _SMALL = ("shared_buffers=64MB", "max_connections=60", "max_wal_size=512MB")
 
 
@@ -107,6 +114,17 @@ class PostgresServer:
         self.stop(number)
         self.start()
 
+    def become_standby(self) -> None:
+        """Come up again as a server that only reads."""
+        self.stop()
+        (self.folder / "data" / "standby.signal").touch()
+        self.start()
+
+    def become_primary(self) -> None:
+        self.stop()
+        (self.folder / "data" / "standby.signal").unlink()
+        self.start()
+
     def close(self) -> None:
         """End it, and remove its folder."""
         self.stop(signal.SIGQUIT)
@@ -129,6 +147,7 @@ class PostgresServer:
             *("initdb", "--pgdata", str(self.folder / "data"), "--username", USER, "--auth", "trust"),
             *("--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"),
         )
+        (self.folder / "data" / "pg_hba.conf").write_text(_HBA)
 
     def _launch(self) -> None:
         settings = [f"-c{each}" for each in self._options]

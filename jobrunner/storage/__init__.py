@@ -432,6 +432,7 @@ def open_storage(url: str, *, create: bool = True) -> Storage:
         from .memory import MemoryStorage
 
         return MemoryStorage(url)
+<<<<<<< HEAD
     if scheme in ("redis", "rediss", "unix"):
         from .redis import open_redis
 
@@ -449,4 +450,13 @@ def _open_foreign(scheme: str, url: str, *, create: bool) -> Storage:
     raise UsageError(
         f"unknown storage scheme {scheme!r} in {shown(url)!r}",
         help="write sqlite:///PATH, redis://HOST or memory://",
+=======
+    if scheme in ("postgresql", "postgres"):
+        from .postgres import open_postgres
+
+        return open_postgres(url, create=create)
+    raise UsageError(
+        f"unknown storage scheme {scheme!r} in {url!r}",
+        help="write sqlite:///PATH, postgresql://USER@HOST/DATABASE or memory://",
+>>>>>>> bc2d12e (PostgreSQL: what only a server brings, as tests)
     )

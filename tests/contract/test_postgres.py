@@ -9,11 +9,11 @@ import pytest
 
 from jobrunner.storage import Storage
 from jobrunner.storage.postgres.store import PostgresStorage
-from jobrunner.testing import StorageContract
 from jobrunner.testing.desk import Opener
+from jobrunner.testing.storage_contract import LeasedStorageContract
 
 
-class TestPostgres(StorageContract):
+class TestPostgres(LeasedStorageContract):
     """One schema of a server, as supervisors and clients use it."""
 
     @pytest.fixture

@@ -19,8 +19,8 @@ _ID_TEXT = re.compile(r"[0-9a-f-]{1,36}")
 WALK = 20_000  # runs looked at, newest first, before an index is asked
 _ENDLESS: Micros = 2**62
 _SPAN = """
-    select min(seq), max(seq) from runs
-    where created_at >= %s and created_at < %s
+    select min(seq), max(seq)
+    from (select seq from runs where created_at >= %s and created_at < %s offset 0) few
 """
 
 # Ids are hexadecimal: what begins with PART lies between PART and PART + "g".
@@ -89,44 +89,49 @@ def _among_newest(connection: Connection, which: RunFilter) -> list[int]:
 
 def _among_all(connection: Connection, which: RunFilter) -> list[int]:
     where, values = _conditions(which)
-    values |= {"limit": which.limit}
+    values |= {"limit": which.limit, "states": literal(each.value for each in which.states or State)}
     if which.since is not None or which.until is not None:
         where += " and seq between %(first)s and %(last)s"
         values |= _span(connection, which)
-    text = f"select seq from runs where {where} order by seq desc limit %(limit)s"  # noqa: S608
-    if which.pipeline is None and which.unique is None:
-        text = _SOURCES[bool(which.tasks), bool(which.states)].format(conditions=text.partition(" where ")[2])
-    return _seqs(connection, text, values)
+    return _seqs(connection, _text(which).format(conditions=where), values)
+
+
+def _text(which: RunFilter) -> str:
+    if which.pipeline is not None:
+        return _OF_PIPELINE
+    if which.unique is not None:
+        return _OF_ALL
+    if which.tasks:
+        return _OF_TASKS
+    return _OF_STATES if which.states else _OF_ALL
 
 
 # Each task and state has its place in an index, in which the newest come first.
-_SOURCES = {
-    (False, False): "select seq from runs where {conditions}",
-    (False, True): """
-        select found.seq from unnest(%(states)s::text[]) as chosen (state)
-        cross join lateral (select seq from runs where state = chosen.state and {conditions}) found
-        order by found.seq desc limit %(limit)s
-    """,
-    (True, False): """
-        select found.seq from unnest(%(tasks)s::text[]) as named (task)
-        cross join unnest(%(every_state)s::text[]) as chosen (state)
-        cross join lateral (
-            select seq from runs where task = named.task and state = chosen.state and {conditions}) found
-        order by found.seq desc limit %(limit)s
-    """,
-    (True, True): """
-        select found.seq from unnest(%(tasks)s::text[]) as named (task)
-        cross join unnest(%(states)s::text[]) as chosen (state)
-        cross join lateral (
-            select seq from runs where task = named.task and state = chosen.state and {conditions}) found
-        order by found.seq desc limit %(limit)s
-    """,
-}
+_STATES = "unnest(%(states)s::text[]) as chosen (state)"
+_TASKS = "unnest(%(tasks)s::text[]) as named (task)"
+_OF_EACH = """
+    select found.seq from {sources}
+    cross join lateral (
+        select seq from runs where {joined} and {{conditions}} order by seq desc limit %(limit)s) found
+    order by found.seq desc limit %(limit)s
+"""
+_OF_TASKS = _OF_EACH.format(
+    sources=f"{_TASKS} cross join {_STATES}", joined="task = named.task and state = chosen.state"
+)
+_OF_STATES = _OF_EACH.format(sources=_STATES, joined="state = chosen.state")
+_OF_PIPELINE = """
+    select found.seq from (
+        select seq from runs where id = %(pipeline)s and {conditions}
+        union all
+        select seq from runs where pipeline = %(pipeline)s and {conditions}
+    ) found
+    order by found.seq desc limit %(limit)s
+"""
+_OF_ALL = "select seq from runs where {conditions} order by seq desc limit %(limit)s"
 
 
 def _conditions(which: RunFilter) -> tuple[str, dict[str, object]]:
     texts = {
-        "(id = %(pipeline)s or pipeline = %(pipeline)s)": which.pipeline is not None,
         "unique_key = %(unique)s and unique_key is not null and finished_at is null": which.unique
         is not None,
         "task = any(%(tasks)s::text[])": bool(which.tasks),
@@ -140,7 +145,6 @@ def _conditions(which: RunFilter) -> tuple[str, dict[str, object]]:
         "unique": which.unique,
         "tasks": literal(which.tasks),
         "states": literal(state.value for state in which.states),
-        "every_state": literal(state.value for state in State),
         "triggers": literal(which.triggers),
         "since": which.since,
         "until": which.until,

@@ -10,6 +10,8 @@ import psycopg
 
 from .database import Connection, Database
 
+MOST_READS = 100  # in one go: who talks without a pause must not keep the loop
+
 
 class Ear:
     """An epoll descriptor, in which the socket of the connection that listens lies: that may come and go."""
@@ -55,11 +57,15 @@ class Ear:
                 return True
 
     def _heard(self, connection: Connection) -> bool:
+        """Read what lies there: words, and after the last ones perhaps the end of the connection."""
         pgconn = connection.pgconn
-        pgconn.consume_input()
         heard = False
-        while (told := pgconn.notifies()) is not None:
-            heard |= not self._database.is_own(told.be_pid)
+        for _ in range(MOST_READS):
+            if not self._epoll.poll(0):
+                break
+            pgconn.consume_input()
+            while (told := pgconn.notifies()) is not None:
+                heard |= not self._database.is_own(told.be_pid)
         return heard
 
     def _lose(self, connection: Connection) -> None:

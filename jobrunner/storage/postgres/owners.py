@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ...durations import SECOND, Micros
 from ...errors import OwnerLost
-from ...machine import hostname, is_alive, pid_space
+from ...machine import is_alive, pid_space
 from ...model import Run
 from .. import OwnerInfo, OwnerStatus, Supervisor
 from .arrays import literal
@@ -29,12 +29,10 @@ _FORGET = """
         and id not in (select owner from runs where state = 'running')
         and (left_at is not null or lost)
 """
-_RUN_OUT = (
-    f"select {_INFO} from supervisors where left_at is null and not lost and id <> %s and lease_until <= %s"  # noqa: S608
-)
-_IN_FORCE = (
-    f"select {_INFO} from supervisors where left_at is null and not lost and id <> %s and lease_until > %s"  # noqa: S608
-)
+_OTHERS = f"""
+    select {_INFO}, lease_until from supervisors
+    where left_at is null and not lost and id <> %s
+"""  # noqa: S608 - columns
 _FOREIGN = f"""
     select {RUN}
     from runs
@@ -51,6 +49,7 @@ _ALL = f"""
 def enter(turn: Turn, owner: OwnerInfo, status: OwnerStatus) -> None:
     """Write the new owner, beside those who live. Entering again after an unknown outcome is the same."""
     turn.connection.execute(_ENTER, (*owner, _status_text(status), owner.started_at, turn.now + LEASE))
+    demand_in_force(turn.connection, owner.id)
     turn.connection.execute(_FORGET, (KEPT,))
 
 
@@ -82,22 +81,20 @@ def leave(turn: Turn, owner: str, given: Micros) -> None:
     )
 
 
-def void_dead(turn: Turn, owner: str) -> None:
-    """Void the owners whose lease has run out, and those of this host that are provably dead."""
-    rows = turn.connection.execute(_RUN_OUT, (owner, turn.now)).fetchall()
-    near = map(OwnerInfo._make, turn.connection.execute(_IN_FORCE, (owner, turn.now)).fetchall())
-    dead = [row[0] for row in rows] + [each.id for each in near if is_provably_dead(each)]
-    if dead:
-        turn.connection.execute(
-            "update supervisors set lost = true where id = any(%s::text[])", (literal(dead),)
-        )
+def dead(turn: Turn, owner: str) -> list[str]:
+    """The owners in force whose lease has run out, or whose process is gone from this very machine."""
+    rows = turn.connection.execute(_OTHERS, (owner,)).fetchall()
+    return [row[0] for row in rows if row[-1] <= turn.now or is_provably_dead(OwnerInfo._make(row[:-1]))]
+
+
+def void(connection: Connection, owners: Sequence[str]) -> None:
+    """Whatever they still write is refused by the fence."""
+    connection.execute("update supervisors set lost = true where id = any(%s::text[])", (literal(owners),))
 
 
 def is_provably_dead(owner: OwnerInfo) -> bool:
     """Whether this very machine says that the process is gone."""
-    if owner.host != hostname() or not owner.boot_id or owner.boot_id != pid_space():
-        return False
-    return not is_alive(owner.pid, owner.process_start)
+    return owner.boot_id == pid_space() != "" and not is_alive(owner.pid, owner.process_start)
 
 
 def orphans(connection: Connection, owner: str) -> list[tuple[Run, OwnerInfo]]:

@@ -257,8 +257,11 @@ class PostgresStorage:
         )
 
     def orphans(self, owner: str) -> list[tuple[Run, OwnerInfo]]:
+        with self._database.reading() as turn:
+            if not owners.dead(turn, owner):
+                return owners.orphans(turn.connection, owner)
         with self._database.writing() as turn:
-            owners.void_dead(turn, owner)
+            owners.void(turn.connection, owners.dead(turn, owner))
             return owners.orphans(turn.connection, owner)
 
     def settle(self, settled: Sequence[Settle]) -> list[bool]:
