@@ -18,6 +18,7 @@
     └── StorageError           the storage said no                                  exit 1
         ├── StorageUnavailable it may work later: locked, full, out of reach
         ├── StorageRefused     it will not work as it is: damaged, newer, read-only
+        │   └── StorageMissing nothing is there yet: the first start of a supervisor makes it
         └── OwnerLost          this owner was voided: nothing of it may be written any more
 
 An error says where, what, got, wanted and the next step; `help` is that next step.
@@ -172,6 +173,12 @@ class StorageRefused(StorageError):
     """The storage cannot be used as it is; a person has to look."""
 
     code = "storage-refused"
+
+
+class StorageMissing(StorageRefused):
+    """Nothing was made there yet; the first start of a supervisor makes it."""
+
+    code = "storage-missing"
 
 
 class OwnerLost(StorageError):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from tests.live import Project
-from tests.postgres_server import Server, the_server
+from tests.postgres_server import Server, empty_tables, the_server
 
 # Examples are the same in every run: a failure can be met again. No deadline: machines are busy.
 settings.register_profile("jobrunner", derandomize=True, deadline=None, print_blob=True)
@@ -62,8 +62,20 @@ def postgres_server() -> Iterator[Server]:
 
 @pytest.fixture
 def postgres_url(postgres_server: Server) -> str:
-    """The URL of a schema of its own."""
+    """The URL of a schema of its own, which is not made yet."""
     return postgres_server.url(namespace=f"test_{os.urandom(6).hex()}")
+
+
+@pytest.fixture(scope="session")
+def _shared_postgres_url(postgres_server: Server) -> str:
+    return postgres_server.url(namespace=f"test_{os.urandom(6).hex()}")
+
+
+@pytest.fixture
+def empty_postgres_url(_shared_postgres_url: str) -> str:
+    """The URL of tables that are there, and empty: making them takes longer than most tests."""
+    empty_tables(_shared_postgres_url)
+    return _shared_postgres_url
 
 
 @pytest.fixture

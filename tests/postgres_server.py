@@ -23,6 +23,8 @@ import pytest
 
 from jobrunner.clock import SystemClock
 from jobrunner.durations import SECOND
+from jobrunner.storage.postgres.address import read
+from jobrunner.storage.postgres.store import PostgresStorage
 
 PATIENCE = 60.0  # seconds, for a server to start or to end
 LOOK = 0.02  # seconds
@@ -267,3 +269,17 @@ def the_server(given: str | None) -> Iterator[Server]:
         yield server
     finally:
         server.close()
+
+
+def empty_tables(url: str) -> None:
+    """Leave the tables of a storage as they are made."""
+    address = read(url)
+    PostgresStorage.open(url).close()
+    with psycopg.connect(address.conninfo) as connection:
+        connection.execute(f"set search_path = {address.namespace}")
+        rows = connection.execute(
+            "select relname from pg_class where relkind = 'r' and relname <> 'facts'"
+            " and relnamespace = current_schema()::regnamespace"
+        ).fetchall()
+        connection.execute("; ".join(f"delete from {name}" for (name,) in rows))
+        connection.execute("delete from facts where name not in ('control version', 'schema version')")

@@ -11,7 +11,7 @@ from datetime import tzinfo
 from typing import TYPE_CHECKING, NoReturn
 
 from jobrunner.clock import Clock, SystemClock
-from jobrunner.errors import ConfigError, NotFound, StorageError, StorageRefused
+from jobrunner.errors import ConfigError, NotFound, StorageError, StorageMissing, StorageRefused
 
 if TYPE_CHECKING:  # what only some commands need is imported when they ask: `--help` is felt
     from jobrunner.catalogue import Catalogue, Entry
@@ -85,11 +85,17 @@ class Session:
     # ---- storage
 
     def exists(self) -> bool:
-        """Whether a storage lies at the URL; True where only opening it can tell."""
+        """Whether a storage lies at the URL; where no file tells, it is opened. Raises StorageError then."""
         from jobrunner.place import storage_file
 
         file = storage_file(self.url())
-        return file is None or _may_be_there(file)
+        if file is not None:
+            return _may_be_there(file)
+        try:
+            self.storage()
+        except StorageMissing:
+            return False
+        return True
 
     def storage(self, *, create: bool = False) -> Storage:
         """The storage, opened once. Raises StorageError; one of somebody else says so."""

@@ -17,11 +17,11 @@ class TestPostgres(LeasedStorageContract):
     """One schema of a server, as supervisors and clients use it."""
 
     @pytest.fixture
-    def opened(self, postgres_url: str) -> Iterator[Opener]:
+    def opened(self, empty_postgres_url: str) -> Iterator[Opener]:
         with ExitStack() as handles:
 
             def opened() -> Storage:
-                storage = PostgresStorage.open(postgres_url, server_time=False)
+                storage = PostgresStorage.open(empty_postgres_url, server_time=False)
                 handles.callback(storage.close)
                 return storage
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...errors import StorageRefused
+from ...errors import StorageMissing, StorageRefused
 from . import schema
 from .database import Connection, Database, Turn
 
@@ -20,7 +20,7 @@ def prepare(database: Database, *, create: bool) -> None:
     if version == schema.VERSION:
         return
     if version is None and not create:
-        raise StorageRefused(
+        raise StorageMissing(
             f"there are no tables of jobrunner in schema {database.address.namespace}"
             f" of {database.address.url}",
             help="start the supervisor once (jobrunner run FILE), or look at the URL",
