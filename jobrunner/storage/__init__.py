@@ -415,7 +415,8 @@ class Storage(ClientStorage, Protocol):
 
 
 def open_storage(url: str, *, create: bool = True) -> Storage:
-    """Open the storage that a URL names: `sqlite:///path`, `redis://host`, `memory://`, or somebody's own.
+    """Open the storage that a URL names: `sqlite:///path`, `postgresql://host/database`, `redis://host`,
+    `memory://`, or somebody's own.
 
     A scheme that is not ours is looked for among the entry points of the group `jobrunner.storages`: a
     function that takes the URL and `create`, and gives a `Storage`.
@@ -432,11 +433,14 @@ def open_storage(url: str, *, create: bool = True) -> Storage:
         from .memory import MemoryStorage
 
         return MemoryStorage(url)
-<<<<<<< HEAD
     if scheme in ("redis", "rediss", "unix"):
         from .redis import open_redis
 
         return open_redis(url)
+    if scheme in ("postgresql", "postgres"):
+        from .postgres import open_postgres
+
+        return open_postgres(url, create=create)
     return _open_foreign(scheme, url, create=create)
 
 
@@ -449,14 +453,5 @@ def _open_foreign(scheme: str, url: str, *, create: bool) -> Storage:
         return opened
     raise UsageError(
         f"unknown storage scheme {scheme!r} in {shown(url)!r}",
-        help="write sqlite:///PATH, redis://HOST or memory://",
-=======
-    if scheme in ("postgresql", "postgres"):
-        from .postgres import open_postgres
-
-        return open_postgres(url, create=create)
-    raise UsageError(
-        f"unknown storage scheme {scheme!r} in {url!r}",
-        help="write sqlite:///PATH, postgresql://USER@HOST/DATABASE or memory://",
->>>>>>> bc2d12e (PostgreSQL: what only a server brings, as tests)
+        help="write sqlite:///PATH, postgresql://HOST/DATABASE, redis://HOST or memory://",
     )
