@@ -29,6 +29,7 @@ from jobrunner.model import (
 )
 from jobrunner.plan import Retention
 from jobrunner.storage import Exchange, Rate, Revocation, RunFilter, Storage, TaskRule, Tick, open_storage
+from jobrunner.storage.postgres.store import PostgresStorage
 from jobrunner.storage.redis.store import RedisStorage
 from jobrunner.testing.desk import (
     A_STATUS,
@@ -41,6 +42,7 @@ from jobrunner.testing.desk import (
     a_run,
     locked,
 )
+from tests.postgres_server import Server
 
 TASKS = ("resize", "mail", "dump", "load", "skip", "far", "rare", "report")
 RULES = {
@@ -451,3 +453,12 @@ def test_redis_answers_as_memory_does(redis_url: str, full_drills: bool) -> None
             return RedisStorage.open(url, server_time=False)
 
     show_alike(OnRedis, full_drills)
+
+
+def test_postgres_answers_as_memory_does(postgres_server: Server, full_drills: bool) -> None:
+    class OnPostgres(SameAnswers):
+        def opener(self) -> Storage:
+            url = postgres_server.url(namespace=self.folder.name.rpartition("/")[2])
+            return PostgresStorage.open(url, server_time=False)
+
+    show_alike(OnPostgres, full_drills)

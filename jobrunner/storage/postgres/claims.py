@@ -161,17 +161,28 @@ def survey(turn: Turn) -> Survey:
     return Survey(*(row or (0, False, [], [])))
 
 
-def pass_time(turn: Turn) -> tuple[bool, bool]:
-    """Queue what is due, end what was not started in time: whether there is more of it, and claims for it."""
+class Passed(NamedTuple):
+    """What the time that has passed did."""
+
+    more: bool = False  # there is more of it
+    frees: bool = False  # runs can be claimed by that
+    ended: Sequence[str] = ()  # ids
+    born: Sequence[int] = ()  # numbers of pipelines that are to be looked at
+
+
+def pass_time(turn: Turn) -> Passed:
+    """Queue what is due, end what was not started in time; who waits for it is for the caller to resolve."""
     connection, now = turn.connection, turn.now
     due = connection.execute(_PROMOTE, {"now": now}).rowcount
     late = connection.execute(_EXPIRE, {"now": now, "reason": Reason.EXPIRED.value}).fetchall()
     over = connection.execute(_TIME_OUT, {"now": now}).fetchall()
     done = waits.cancel(connection, [run_id for (run_id,) in over], now, TIMEOUT)
-    ended = [*done.ended, *(run_id for (run_id,) in late)]
-    frees = waits.resolve_all(connection, ended, done.born, now)
-    more = due >= MOST_PROMOTED or len(late) >= MOST_EXPIRED or len(over) >= MOST_EXPIRED
-    return more, frees or due > 0
+    return Passed(
+        more=due >= MOST_PROMOTED or len(late) >= MOST_EXPIRED or len(over) >= MOST_EXPIRED,
+        frees=due > 0,
+        ended=[*(run_id for (run_id,) in late), *done.ended],
+        born=done.born,
+    )
 
 
 def choose(turn: Turn, request: ExchangeRequest, seen: Survey, used_pools: frozenset[str]) -> Choice:

@@ -78,9 +78,9 @@ _CURRENT = """
 """
 
 _PUBLISH = """
-    insert into catalogues (owner, digest, head, kept) values (%s, %s, %s, %s::text[])
+    insert into catalogues (owner, head, kept) values (%s, %s, %s::text[])
     on conflict (owner) do update
-    set digest = excluded.digest, head = excluded.head, kept = excluded.kept, published_no = default
+    set head = excluded.head, kept = excluded.kept, published_no = default
 """
 
 _LIVE = literal(state.value for state in State if not state.is_final)
@@ -110,33 +110,28 @@ _REMOVED = """
 """
 
 
-def publish(turn: Turn, owner: str, catalogue: Catalogue, keep: Sequence[str]) -> None:
+def publish(turn: Turn, owner: str, published: Catalogue, keep: Sequence[str]) -> None:
     """Replace the owner's catalogue: one row per task, so that a client reads only the one it needs."""
-    connection = turn.connection
-    entries = [(name, json.dumps(to_plain(entry))) for name, entry in catalogue.tasks.items()]
-    head = json.dumps(_plain_head(catalogue))
-    digest = _digest([head, entries])
-    known = connection.execute("select digest from catalogues where owner = %s", (owner,)).fetchone()
-    connection.execute(_PUBLISH, (owner, digest, head, literal(keep)))
+    before = catalogue(turn)
+    _write(turn.connection, owner, published, keep)
     _forget_the_dead(turn)
-    if known != (digest,):
-        connection.execute("delete from entries where owner = %s", (owner,))
-        rows = [(owner, place, name, text) for place, (name, text) in enumerate(entries)]
-        if rows:
-            connection.execute(
-                "insert into entries (owner, place, task, entry)"
-                " select * from unnest(%s::text[], %s::bigint[], %s::text[], %s::text[])",
-                columns(rows),
-            )
-        move_version(connection)
-    _forget_schedules(connection, owner)
+    if catalogue(turn) != before:
+        move_version(turn.connection)
+    _forget_schedules(turn.connection, owner)
     _cancel_removed(turn)
 
 
-def _digest(published: object) -> str:
-    import hashlib  # loads OpenSSL: clients start without it
-
-    return hashlib.sha256(json.dumps(published).encode()).hexdigest()
+def _write(connection: Connection, owner: str, published: Catalogue, keep: Sequence[str]) -> None:
+    entries = [(name, json.dumps(to_plain(entry))) for name, entry in published.tasks.items()]
+    connection.execute(_PUBLISH, (owner, json.dumps(_plain_head(published)), literal(keep)))
+    connection.execute("delete from entries where owner = %s", (owner,))
+    rows = [(owner, place, name, text) for place, (name, text) in enumerate(entries)]
+    if rows:
+        connection.execute(
+            "insert into entries (owner, place, task, entry)"
+            " select * from unnest(%s::text[], %s::bigint[], %s::text[], %s::text[])",
+            columns(rows),
+        )
 
 
 def _plain_head(catalogue: Catalogue) -> dict[str, object]:

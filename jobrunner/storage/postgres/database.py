@@ -59,7 +59,7 @@ class Database:
         self.address = address
         self.own_changes = 0  # of the sequence `changes`, made by this object
         self._server_time = server_time
-        self._latest: Micros = 0  # moment that a call was given
+        self._latest: Micros = 0  # the moment that the last call was given
         self._idle: list[Connection] = []
         self._used = 0
         self._freed = threading.Condition()
@@ -71,13 +71,15 @@ class Database:
     # --- use ----------------------------------------------------------------------------------------
 
     @contextmanager
-    def reading(self, given: Micros = 0) -> Iterator[Turn]:
+    def reading(self, given: Micros | None = None) -> Iterator[Turn]:
         """One snapshot for all reads of the block."""
         with self._transaction("begin isolation level repeatable read read only", given) as turn:
             yield turn
 
     @contextmanager
-    def writing(self, given: Micros = 0, *, alone: bool = True, tells: bool = False) -> Iterator[Turn]:
+    def writing(
+        self, given: Micros | None = None, *, alone: bool = True, tells: bool = False
+    ) -> Iterator[Turn]:
         """One transaction: all of the block, or nothing of it.
 
         `alone`: no other such transaction is under way meanwhile. `tells`: others hear of it; the block may
@@ -88,7 +90,7 @@ class Database:
             yield turn
 
     @contextmanager
-    def _transaction(self, begin: str, given: Micros, *, tells: bool = False) -> Iterator[Turn]:
+    def _transaction(self, begin: str, given: Micros | None, *, tells: bool = False) -> Iterator[Turn]:
         self._demand_open()
         with self._place(), self._faults():
             connection, server_now = self._begun(begin)
@@ -133,7 +135,7 @@ class Database:
         number = connection.execute(_NOW).fetchone()
         path = connection.execute("select current_setting('search_path')").fetchone()
         connection.execute(f"set local search_path = {self.address.namespace}")
-        yield Turn(connection, self._time(int(number[0]) if number else 0, 0))
+        yield Turn(connection, self._time(int(number[0]) if number else 0, None))
         if self.address.notify:
             connection.execute("select pg_notify(%s, '')", (self.address.namespace,))
         connection.execute("select nextval('changes')")
@@ -146,7 +148,7 @@ class Database:
     def changes(self) -> int:
         """How many writes of others were told so far, counted from an unknown start."""
         own = self.own_changes
-        with self._transaction("begin read only", 0) as turn:
+        with self._transaction("begin read only", None) as turn:
             row = turn.connection.execute("select last_value from changes").fetchone()
         return int(row[0] if row else 0) - own
 
@@ -162,12 +164,12 @@ class Database:
         while self._idle:
             self._drop(self._idle.pop())
 
-    def _time(self, server: Micros, given: Micros) -> Micros:
+    def _time(self, server: Micros, given: Micros | None) -> Micros:
         """The moment that counts: machines have clocks of their own, the server's is the same for all."""
         if self._server_time:
             return server
-        self._latest = max(self._latest, given)
-        return given or self._latest
+        self._latest = self._latest if given is None else given
+        return self._latest
 
     # --- connections --------------------------------------------------------------------------------
 

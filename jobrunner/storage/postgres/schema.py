@@ -226,7 +226,6 @@ _VERSION_1 = (
     create table catalogues (
         owner text collate "C" primary key,
         published_no bigint generated always as identity,
-        digest text not null,
         head text not null,
         kept text[] not null
     )

@@ -105,7 +105,7 @@ def mark_started(connection: Connection, started: Sequence[Started]) -> None:
 
 
 def settle_all(connection: Connection, settles: Sequence[Settle], now: Micros) -> Settled:
-    """Write settles; their follow-ups, and whoever waits for them, go with them."""
+    """Write settles with their follow-ups; who waits for them is for the caller to resolve."""
     done = Settled([False] * len(settles))
     if not settles:
         return done
@@ -113,7 +113,6 @@ def settle_all(connection: Connection, settles: Sequence[Settle], now: Micros) -
     rest = [settle for settle in settles if _key(settle) not in written]
     answers = _write_rest(connection, rest, done, now) if rest else {}
     done.held = [_key(settle) in written or answers.get(_key(settle), False) for settle in settles]
-    done.frees |= waits.resolve_all(connection, done.ended, done.born, now)
     return done
 
 
@@ -126,6 +125,8 @@ def settle_each(connection: Connection, settles: Sequence[Settle], now: Micros) 
             error = one
             one = settle_all(connection, [quarantined(settle, error)], now)
         done.held += one.held
+        done.ended += one.ended
+        done.born += one.born
         done.frees |= one.frees
     return done
 

@@ -113,11 +113,8 @@ class PostgresStorage:
             raise faults.not_storable(error, runs) from error
 
     def cancel(self, run_ids: Sequence[str], now: Micros, *, reason: str = "cancelled") -> list[bool]:
-        asked = [run_id for run_id in run_ids if "\0" not in run_id]
         with self._database.writing(now, tells=True) as turn:
-            done = waits.cancel(turn.connection, asked, turn.now, reason)
-            waits.resolve_all(turn.connection, done.ended, done.born, turn.now)
-        return [run_id in done.found for run_id in run_ids]
+            return waits.cancel_each(turn.connection, run_ids, turn.now, reason)
 
     def pause(self, pause: Pause) -> None:
         with self._database.writing(tells=True) as turn:
@@ -150,8 +147,8 @@ class PostgresStorage:
             return ticks.watermarks(turn, keys, now)
 
     def tick(self, ticks_: Sequence[Tick]) -> list[Verdict]:
-        given = max((tick.run.created_at for tick in ticks_ if tick.run is not None), default=0)
         runs = [tick.run for tick in ticks_ if tick.run is not None]
+        given = max((run.created_at for run in runs), default=None)
         try:
             with self._database.writing(given, tells=bool(runs)) as turn:
                 return ticks.tick_all(turn, ticks_)
@@ -220,19 +217,28 @@ class PostgresStorage:
             host = owners.demand_in_force(turn.connection, request.owner)
             settles.mark_started(turn.connection, request.started)
             done = settle(turn.connection, request.settled, turn.now)
-            seen = claims.survey(turn)
-            more = frees = False
-            if seen.is_time:
-                more, frees = claims.pass_time(turn)
-                seen = claims.survey(turn)
+            seen, passed = self._move_on(turn, done)
             choice = shared.Choice()
             claimed: list[Claim] = []
             if seen.version == request.control_version:
                 choice = claims.choose(turn, request, seen, self._pools.used(request.rules))
                 claimed = claims.take(turn, choice, request, host)
-            turn.tells = done.frees or frees or bool(choice.strangers)
+            turn.tells = done.frees or passed.frees or bool(choice.strangers)
             refused = [each for each, held in zip(request.settled, done.held, strict=True) if not held]
-            return self._answer(turn, request, seen.version, claimed, refused, choice=choice, more=more)
+            return self._answer(
+                turn, request, seen.version, claimed, refused, choice=choice, more=passed.more
+            )
+
+    def _move_on(self, turn: Turn, done: settles.Settled) -> tuple[claims.Survey, claims.Passed]:
+        """What time and the ends of others bring about; and how things are then."""
+        seen, passed = claims.survey(turn), claims.Passed()
+        if seen.is_time:
+            passed = claims.pass_time(turn)
+        ended, born = [*done.ended, *passed.ended], [*done.born, *passed.born]
+        frees = waits.resolve_all(turn.connection, ended, born, turn.now)
+        if frees or seen.is_time:
+            seen, passed = claims.survey(turn), passed._replace(frees=passed.frees or frees)
+        return seen, passed
 
     def _answer(
         self,
@@ -265,9 +271,11 @@ class PostgresStorage:
             return owners.orphans(turn.connection, owner)
 
     def settle(self, settled: Sequence[Settle]) -> list[bool]:
-        given = max((each.ended_at for each in settled), default=0)
+        given = max((each.ended_at for each in settled), default=None)
         with self._database.writing(given, tells=True) as turn:
-            return settles.settle_each(turn.connection, settled, turn.now).held
+            done = settles.settle_each(turn.connection, settled, turn.now)
+            waits.resolve_all(turn.connection, done.ended, done.born, turn.now)
+            return done.held
 
     def claimed_by(self, owner: str) -> list[Claim]:
         with self._database.reading() as turn:

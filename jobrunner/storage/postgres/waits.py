@@ -254,7 +254,7 @@ class Cancelled:
     """What a cancel did."""
 
     def __init__(self) -> None:
-        self.found: set[str] = set()  # ids of those asked for that were not final
+        self.has_found = False  # some of those asked for were not final
         self.ended: list[str] = []
         self.born: list[int] = []  # what stands for others: to be looked at
 
@@ -281,13 +281,22 @@ _END = """
 """
 
 
+def cancel_each(connection: Connection, run_ids: Sequence[str], now: Micros, reason: str) -> list[bool]:
+    """Cancel these one after the other: for each whether it was not final yet."""
+    each_done = [cancel(connection, [run_id], now, reason) for run_id in run_ids if "\0" not in run_id]
+    ended = [run_id for done in each_done for run_id in done.ended]
+    resolve_all(connection, ended, [seq for done in each_done for seq in done.born], now)
+    answers = iter(each_done)
+    return ["\0" not in run_id and next(answers).has_found for run_id in run_ids]
+
+
 def cancel(connection: Connection, run_ids: Sequence[str], now: Micros, reason: str) -> Cancelled:
     """End runs that are not running, and what is below them; mark the others."""
     done = Cancelled()
     if not run_ids:
         return done
     first = connection.execute(_UNFINISHED, (literal(run_ids),)).fetchall()
-    done.found = {run_id for _, run_id, _, _ in first}
+    done.has_found = bool(first)
     _end(connection, first, now, reason, done)
     below = Reason.CANCELLED.value if reason == TIMEOUT else reason
     seen = {row[0] for row in first}
