@@ -1,7 +1,7 @@
 """Figures of the PostgreSQL storage alone: `python -m benchmarks.storage_postgres [RUNS]`.
 
-A server of its own, at its default durability (`fsync` and `synchronous_commit` on), over the loopback. CPU is
-that of this process, the server's aside; medians. JOBRUNNER_TEST_POSTGRES_URL names another server.
+A server of its own, at its default durability (`fsync` and `synchronous_commit` on), over the loopback. CPU
+is that of this process, the server's aside; medians. JOBRUNNER_TEST_POSTGRES_URL names another server.
 """
 
 from __future__ import annotations

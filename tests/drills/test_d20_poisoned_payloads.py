@@ -16,6 +16,7 @@ from jobrunner.model import NewRun, Run, State
 from jobrunner.storage import RunFilter, Storage, open_storage
 from tests.drills.checker import CLOCK, MARKS, check, finished, marks
 from tests.live import Project
+from tests.servers import a_redis
 
 FILE = """
 backend: "{url}"
@@ -62,7 +63,8 @@ def url(request: pytest.FixtureRequest, project: Project) -> Iterator[str]:
     elif request.param == "postgres":
         yield request.getfixturevalue("postgres_url")
     else:
-        yield f"{request.getfixturevalue('redis_url')}?namespace={new_id(CLOCK.now())}"
+        with a_redis(project.folder / "redis") as server:
+            yield f"{server.url}?namespace={new_id(CLOCK.now())}"
 
 
 def poisoned(good: NewRun, chance: random.Random) -> NewRun:
