@@ -238,7 +238,7 @@ MOST_READ = {
     "cancel": 30,
     "history": 45_000,  # two of the lists walk back over the newest 20,000
     "show": 50,
-    "status": 100_000,  # counts are exact up to 10,000 of each state
+    "status": 200_000,  # counts are exact up to 10,000, of each state and of each task
     "prune": 2_000,
 }
 
