@@ -48,9 +48,11 @@ _RESOLVE = """
     update runs
     set state = new.state, due_at = coalesce(new.due_at, runs.due_at),
         expires_at = case when new.finished_at is null then new.expires_at else runs.expires_at end,
-        reason = new.reason, outcome = new.outcome, result = new.result, finished_at = new.finished_at
+        reason = new.reason, outcome = new.outcome, result = new.result, error = new.error,
+        finished_at = new.finished_at
     from unnest(%s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[],
-        %s::bigint[]) as new (seq, state, due_at, expires_at, reason, outcome, result, finished_at)
+        %s::text[], %s::bigint[])
+        as new (seq, state, due_at, expires_at, reason, outcome, result, error, finished_at)
     where runs.seq = new.seq
 """
 
@@ -120,8 +122,8 @@ def _apply(connection: Connection, found: Sequence[tuple[int, str, Resolution]],
 def _row(then: Resolution, now: Micros) -> tuple[object, ...]:
     state = then.state.value if then.state is not None else ""
     if then.state in FINAL:
-        return state, None, None, then.reason, then.outcome, then.result, now
-    return state, then.due_at, then.expires_at, None, None, None, None
+        return state, None, None, then.reason, then.outcome, then.result, then.error, now
+    return state, then.due_at, then.expires_at, None, None, None, None, None
 
 
 def remove(connection: Connection, seqs: Collection[int]) -> None:
