@@ -9,7 +9,7 @@ from typing import Final
 
 from .birth import new_run
 from .catalogue import Entry
-from .codec import encode_arguments
+from .codec import LIMIT, encode_arguments
 from .durations import Micros
 from .errors import NotFound, UsageError, WrongArguments
 from .model import NewRun, Run, Trigger, task_lane, unique_key
@@ -65,10 +65,12 @@ def enqueue(
     priority: int | None = None,
     expires: Micros | None = None,
     unique: str | None = None,
+    limit: int = LIMIT,
 ) -> NewRun:
     """The run that an enqueue makes. `args` replace the task's own, `kwargs` are merged over its own.
 
-    `unique` takes the place of the task's own key. Of a pipeline this is the root alone: see `whole`.
+    `unique` takes the place of the task's own key; `limit` bounds the arguments, in bytes of their text.
+    Of a pipeline this is the root alone: see `whole`.
     Raises WrongArguments for arguments that the task cannot take, PayloadError for what cannot be stored.
     """
     positional = entry.args if args is None else tuple(args)
@@ -81,7 +83,7 @@ def enqueue(
         trigger=Trigger.ENQUEUE,
         now=now,
         due_at=now if due_at is None else max(now, due_at),
-        payload=encode_arguments(positional, named),
+        payload=encode_arguments(positional, named, limit=limit),
         priority=priority,
         expires=expires,
     )

@@ -11,7 +11,7 @@ from typing import Any
 from ..birth import new_run
 from ..catalogue import Entry
 from ..client import enqueue, forced_entry
-from ..codec import NO_ARGUMENTS
+from ..codec import LIMIT, NO_ARGUMENTS
 from ..durations import Micros, parse_duration
 from ..ids import new_id
 from ..model import NewRun, Policy, Run, Trigger, pool_lane, unique_key
@@ -29,6 +29,7 @@ class Occasion:
 
     now: Micros
     zone: tzinfo | None = None
+    limit: int = LIMIT  # bytes of arguments
 
 
 def born(
@@ -51,6 +52,7 @@ def born(
         due_at=due_at,
         priority=terms.priority,
         expires=terms.patience(due_at, occasion.zone),
+        limit=occasion.limit,
     )
     run = run._replace(options=terms.stored())
     if terms.unique_key is None:

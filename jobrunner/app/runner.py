@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, cas
 from .. import client
 from ..catalogue import Entry
 from ..clock import Clock, SystemClock
+from ..codec import LIMIT
 from ..context import current_run
-from ..durations import SECOND
+from ..durations import SECOND, parse_size
 from ..errors import UsageError
 from ..hooks import Notice, Signal
 from ..model import NewRun, Reason, Run, State
@@ -53,15 +54,21 @@ class JobRunner(Hooking, Looking):
     `file` names a jobs.yaml, from the present folder; `backend` the URL of a storage. With neither the file
     is looked for as the command line does. Nothing is opened before the first call. Inside a task, all
     calls go by way of the supervisor. `immediate=True` executes every call at once, in the caller, on a
-    storage in memory: for tests.
+    storage in memory: for tests. `max_arguments` bounds what a call's arguments take as text ("4MiB").
     """
 
     def __init__(
-        self, file: FilePath | None = None, *, backend: str | None = None, immediate: bool = False
+        self,
+        file: FilePath | None = None,
+        *,
+        backend: str | None = None,
+        immediate: bool = False,
+        max_arguments: int | str = LIMIT,
     ) -> None:
         if file is not None and backend is not None:
             raise UsageError("a file says itself where its storage lies", help="give file or backend")
         self.file = None if file is None else os.path.abspath(file)
+        self._max_arguments = parse_size(max_arguments)
         self.backend = None if backend is None else absolute_backend(backend)
         self._clock: Clock = SystemClock()
         self._bench: Bench | None = None
@@ -258,7 +265,9 @@ class JobRunner(Hooking, Looking):
         self._entry(self[name])
 
     def _occasion(self, terms: Terms) -> Occasion:
-        return Occasion(now=self.clock.now(), zone=self._zone() if terms.needs_zone else None)
+        return Occasion(
+            now=self.clock.now(), zone=self._zone() if terms.needs_zone else None, limit=self._max_arguments
+        )
 
     def _add(self, runs: Sequence[NewRun], *, connection: Any = None) -> list[RunHandle[Any]]:
         if connection is not None:

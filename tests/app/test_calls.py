@@ -134,6 +134,18 @@ def test_what_cannot_be_stored_is_refused_at_the_caller_with_its_place(jobs: Job
     assert jobs.counts()["queued"] == 0
 
 
+def test_how_large_arguments_may_be_is_for_the_program_to_say(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/jobs.db"
+    with (
+        JobRunner(backend=url, max_arguments="3MiB") as large,
+        JobRunner(backend=url, max_arguments=10) as small,
+    ):
+        text = "x" * 2_000_000
+        assert large.task(name="take")(len)(text).record().args == (text,)
+        with pytest.raises(PayloadError, match="at most 10 are stored"):
+            small.task(name="take")(len)("ten and more")
+
+
 def test_values_of_every_storable_kind_arrive_as_they_were(jobs: JobRunner) -> None:
     @jobs.task
     def take(*values: object) -> None: ...

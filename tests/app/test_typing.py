@@ -13,7 +13,17 @@ PASSES = """
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from jobrunner import JobRunner, RunGroup, RunHandle, Task, crontab, current_run
+from jobrunner import (
+    JobRunner,
+    RunGroup,
+    RunHandle,
+    Task,
+    chain,
+    chord,
+    crontab,
+    current_run,
+    group,
+)
 
 jobs = JobRunner("jobs.yaml")
 
@@ -38,20 +48,33 @@ def tick() -> None:
     print(current_run().tick)
 
 
+@jobs.task
+def total(values: list[int]) -> int:
+    return sum(values)
+
+
 task: Task[[int], str] = plain
 handle: RunHandle[int] = add(1, b=2)
 number: int = handle.get(timeout="5s")
 content: bytes = fetch("x").get()
-group: RunGroup[int] = add.map([(1, 2), (3, 4)])
-numbers: list[int] = group.get()
+handles: RunGroup[int] = add.map([(1, 2), (3, 4)])
+numbers: list[int] = handles.get()
 local: int = add.call_local(1, 2)
 later: RunHandle[int] = add.schedule((3, 4), delay=5, priority=9, expires=datetime.now())
 urgent: RunHandle[int] = add.options(priority=9)(1, 2)
 named = jobs.enqueue("resize", 42, width=800).get()
 checked: int = jobs.enqueue(add, 1, 2).get()
-first: RunHandle[int] = group[0]
-some: Sequence[RunHandle[int]] = group[1:]
-done: list[RunHandle[int]] = list(group.as_completed(timeout=5))
+first: RunHandle[int] = handles[0]
+some: Sequence[RunHandle[int]] = handles[1:]
+done: list[RunHandle[int]] = list(handles.as_completed(timeout=5))
+
+
+summed: RunHandle[int] = jobs.enqueue(group([add.s(1, 2), add.s(3, 4)]).then(total))
+chained: int = jobs.enqueue(plain.s(1).then(add, 2)).get()
+members: list[int] = jobs.enqueue(group([add.s(1, 2)])).get()
+stepped: RunHandle[bytes] = jobs.enqueue(fetch.s("x").error(tick))
+called: RunHandle[int] = jobs.enqueue(chord([add.s(1, 1)], total))
+state: str = jobs.enqueue(chain(add.s(1), add.s(2))).state.value
 
 
 async def main() -> int:
@@ -59,7 +82,7 @@ async def main() -> int:
 """
 
 FAILS = """
-from jobrunner import JobRunner, RunHandle, crontab
+from jobrunner import JobRunner, RunHandle, crontab, group
 
 jobs = JobRunner("jobs.yaml")
 
@@ -85,6 +108,10 @@ jobs.periodic_task(90)  # error: arg-type
 crontab(minutes=5)  # error: call-arg
 crontab(minute=1.5)  # error: arg-type
 JobRunner(5)  # error: arg-type
+wrong = jobs.enqueue(add.s(1, 2))  # error: arg-type
+group([1, 2])  # error: arg-type
+add.s(1).then(5)  # error: call-overload
+jobs.enqueue(add.s(1), 2)  # error: call-overload
 add(1).id = 3  # error: assignment
 """
 
