@@ -27,6 +27,7 @@ tasks:
     call: stories:open_the_show
     pool: stage
     {schedule}
+  later: {{pool: {coroutines}}}
 """
 
 
@@ -113,7 +114,8 @@ def told(
     project = Project(tmp_path_factory.mktemp("stories"))
     backend = "memory://" if house.backend == "memory" else "sqlite:///jobs.db"
     schedule = "schedule: reboot" if house.inside else ""
-    project.write(FILE.format(backend=backend, kind=house.kind, schedule=schedule))
+    coroutines = "stage" if house.kind == "greenlet" else "default"  # greenlets run no coroutine
+    project.write(FILE.format(backend=backend, kind=house.kind, schedule=schedule, coroutines=coroutines))
     shutil.copy(Path(stories.__file__), project.folder / "stories.py")
     try:
         project.start()

@@ -105,6 +105,33 @@ def test_the_tasks_join_a_file_that_names_their_module(project: Project, import_
     assert project.answer("enqueue", "add", "--args", "[3, 4]", "--wait")["result"] == 7
 
 
+def test_a_changed_decorator_is_in_force_within_seconds(project: Project, import_here: Import) -> None:
+    """The module is the file of a JobRunner that is served: a change of it is a reload (semantics 24)."""
+    project.write(DEMO, "demo.py")
+    demo = import_here("demo")
+    supervisor = project.start(serve="demo:jobs")
+    assert demo.jobs.enqueue("add", 1, 2).record().priority == 0
+    changed = DEMO.replace("@jobs.task\ndef add", "@jobs.task(priority=7)\ndef add").replace("a + b", "a * b")
+    project.write(changed, "demo.py")
+    supervisor.wait_for("reloaded")
+    handle: RunHandle[int] = demo.jobs.enqueue("add", 3, 4)
+    assert (handle.record().priority, handle.get(timeout=60)) == (7, 12)  # fresh workers have the new code
+
+
+def test_a_module_that_breaks_takes_no_task_away(project: Project, import_here: Import) -> None:
+    project.write(DEMO, "demo.py")
+    demo = import_here("demo")
+    supervisor = project.start(serve="demo:jobs")
+    project.write(DEMO + "\nraise ValueError('half of it')\n", "demo.py")
+    refused = supervisor.wait_for("reload-refused")
+    assert "importing demo failed: ValueError: half of it" in refused["problems"]
+    supervisor.wait_for("task-blocked", task="add")
+    handle: RunHandle[int] = demo.add(1, 2)
+    assert handle.state is State.QUEUED
+    project.write(DEMO, "demo.py")
+    assert handle.get(timeout=60) == 3
+
+
 def test_a_coroutine_waits_without_holding_up_the_others(project: Project, import_here: Import) -> None:
     project.write(DEMO, "demo.py")
     demo = import_here("demo")
