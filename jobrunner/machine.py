@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from functools import cache
 
 _STATE, _START = 0, 19  # fields 3 and 22 of /proc/PID/stat, counted after the command's name (proc(5))
@@ -41,6 +42,17 @@ def is_alive(pid: int, start: int) -> bool:
     """Whether the process `pid` that started at `start` still runs; a pid used anew is somebody else."""
     fields = _stat(pid)
     return fields is not None and int(fields[_START]) == start and fields[_STATE] not in ("Z", "X")
+
+
+def obey_as_process_one() -> None:
+    """Let SIGTERM and SIGINT end this process at once, when it is process 1 and has not begun anything yet.
+
+    For process 1 the kernel drops signals that have no handler: a container would not stop before its KILL.
+    """
+    if os.getpid() == 1:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # No exception: it could be swallowed by whatever is being done at that moment.
+            signal.signal(number, lambda _number, _frame: os._exit(0))
 
 
 def process_name(pid: int) -> str:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,10 +32,16 @@ Event = dict[str, Any]
 class LiveSupervisor:
     """`jobrunner run` in a process of its own, whose log is read as JSON Lines: tests wait for events."""
 
-    def __init__(self, file: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        file: Path,
+        *options: str,
+        env: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),  # a program that starts it
+    ) -> None:
         self._file = file
         self.process = subprocess.Popen(
-            [*COMMAND, "run", str(file), "--log-format", "json", *options],
+            [*prefix, *COMMAND, "run", str(file), "--log-format", "json", *options],
             cwd=file.parent,
             env=clean_environment(file.parent) if env is None else dict(env),
             stdin=subprocess.DEVNULL,
@@ -101,6 +107,11 @@ class LiveSupervisor:
             answer = found()
         assert answer is not None, f"no other event {event} than those of {seen} in:\n{self.log()}"
         return answer
+
+    def ended(self, task: str) -> list[Event]:
+        """The attempts of a task that have ended so far."""
+        with self._news:
+            return [each for each in self.events if _fits(each, "attempt", {"task": task})]
 
     def wait_for_ready(self, timeout: float = PATIENCE) -> None:
         """Wait until it owns the storage beside its file: for a log level at which `ready` is not said."""
@@ -225,9 +236,12 @@ class Project:
         path.write_text(text, encoding="utf-8")
         return path
 
-    def start(self, *options: str, ready: bool = True, serve: str = "jobs.yaml") -> LiveSupervisor:
+    def start(
+        self, *options: str, ready: bool = True, serve: str = "jobs.yaml", prefix: Sequence[str] = ()
+    ) -> LiveSupervisor:
         """Start the supervisor of the file, or of a JobRunner (`demo:jobs`), and wait until it works."""
-        supervisor = LiveSupervisor(self.folder / serve, *options, env=clean_environment(self.folder))
+        env = clean_environment(self.folder)
+        supervisor = LiveSupervisor(self.folder / serve, *options, env=env, prefix=prefix)
         self._started.callback(supervisor.close)
         self._supervisors.append(supervisor)
         if ready:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from jobrunner.errors import UsageError
+from jobrunner.machine import obey_as_process_one
 
 from .command import command
 from .screen import say
@@ -47,6 +48,7 @@ def run_command(
         raise UsageError("run takes its storage from the file", help="write backend: URL into the file")
     if session.environ.get("JOBRUNNER_BACKEND"):
         say("note: JOBRUNNER_BACKEND does not count for run; with it, other commands look at another storage")
+    obey_as_process_one()
     from jobrunner.serve import serve
     from jobrunner.stopping import Until
 
