@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from jobrunner.clock import SystemClock
 from jobrunner.codec import NO_ARGUMENTS
 from jobrunner.durations import Micros
-from jobrunner.execution import Call
+from jobrunner.execution import Backing, Call, Reply
 from jobrunner.execution.pool import ProcessPool
 from jobrunner.ids import new_id
 from jobrunner.loop import EventLoop
@@ -26,6 +26,10 @@ from jobrunner.plan import Pool, Task
 
 def noop() -> None:
     """What is called."""
+
+
+def nobody(_call: Call | None, _text: str, _reply: Reply) -> None:
+    """Nothing here asks the storage: there is none."""
 
 
 class Counter:
@@ -84,7 +88,12 @@ def measure(number: int, slots: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         loop, sink = EventLoop(SystemClock()), Counter()
         pool = ProcessPool(
-            Pool(name="default", slots=slots), loop, sink, output_root=folder, pythonpath=(".",)
+            Pool(name="default", slots=slots),
+            loop,
+            sink,
+            output_root=folder,
+            backing=Backing("memory://", ask=nobody),
+            pythonpath=(".",),
         )
         drain(pool, loop, sink, deque(calls(200)))
         todo = deque(calls(number))

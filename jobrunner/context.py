@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .clock import Clock
 from .durations import SECOND, Micros, from_micros, parse_duration
@@ -142,13 +143,35 @@ class CurrentRun:
             raise TaskTimeout if ending == "timeout" else TaskCancelled(ending)
 
 
+class Asking(Protocol):
+    """The way from a worker to its supervisor's storage."""
+
+    url: str  # of the storage
+
+    def ask(self, text: str) -> str:
+        """Send a question, and wait for its answer. Raises what ends the call meanwhile."""
+        ...
+
+
 class _Here:
     """The run of a process that executes one call at a time, whichever of its threads asks."""
 
     run: CurrentRun | None = None
+    asking: Asking | None = None
+    process: int = 0  # that has it: a forked child would read its parent's answers
 
 
 _mine: ContextVar[CurrentRun | None] = ContextVar("jobrunner.current_run", default=None)
+
+
+def connect(asking: Asking) -> None:
+    """Let what executes in this process ask the supervisor."""
+    _Here.asking, _Here.process = asking, os.getpid()
+
+
+def asking() -> Asking | None:
+    """The way to the supervisor; None in a process that is not a worker, a child of one included."""
+    return _Here.asking if _Here.process == os.getpid() else None
 
 
 def enter(run: CurrentRun | None) -> None:

@@ -10,7 +10,7 @@ batches under load and keeps a single run fast when idle.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from . import composition, lifecycle, steps
@@ -59,6 +59,10 @@ def _rule_of(task: Task, plan: Plan) -> TaskRule:
     return rule._replace(lock=task.lock.name, lock_slots=slots, on_busy=task.lock.on_busy)
 
 
+def _ignore(_settles: Sequence[Settle]) -> None:
+    """Nobody waits for what is written."""
+
+
 @dataclass(slots=True)
 class Going:
     """A claimed run that an executor has."""
@@ -96,6 +100,7 @@ class Dispatcher:
         on_control: Callable[[], None],
         on_quiet: Callable[[], None],
         on_lost: Callable[[], None],
+        on_written: Callable[[Sequence[Settle]], None] = _ignore,
     ) -> None:
         self._owner = owner
         self._loop = loop
@@ -104,6 +109,7 @@ class Dispatcher:
         self._emit = emit
         self._tail = tail
         self._on_control = on_control
+        self._on_written = on_written
         self._on_quiet = on_quiet
         self._on_lost = on_lost
         self._executors: dict[str, Executor] = {}
@@ -256,8 +262,10 @@ class Dispatcher:
         return {**want, **steps.WANT}
 
     def _answered(self, answer: Exchange) -> None:
-        self._in_flight = None
+        written, self._in_flight = self._in_flight, None
         self._recovered()
+        if written is not None and written.settled:
+            self._on_written(written.settled)
         for late in answer.refused:
             self._emit(Late(late.id))
         self._start(answer.claimed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -46,13 +46,22 @@ def _reader(kind: Hashable) -> Callable[[object], object]:
         return _dataclass_reader(kind)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind
+    if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        return _named_reader(kind)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return _union_reader(arguments)
+    return _container_reader(origin, arguments)
+
+
+def _container_reader(origin: object, arguments: tuple[object, ...]) -> Callable[[object], object]:
     if origin is tuple:
-        return _sequence_reader(_reader(arguments[0]))
-    if origin is not None and issubclass(origin, Mapping):
-        return _mapping_reader(_reader(arguments[1]))
+        return _tuple_reader(arguments)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return _mapping_reader(*(_reader(each) for each in arguments))
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        item = _reader(arguments[0])
+        return lambda plain: [item(each) for each in cast(list[object], plain)]
     return _as_it_is
 
 
@@ -76,9 +85,25 @@ def _union_reader(kinds: tuple[object, ...]) -> Callable[[object], object]:
     return lambda plain: structured(plain) if isinstance(plain, dict | list) else plain
 
 
-def _sequence_reader(item: Callable[[object], object]) -> Callable[[object], object]:
-    return lambda plain: tuple(item(each) for each in cast(list[object], plain))
+def _tuple_reader(kinds: tuple[object, ...]) -> Callable[[object], object]:
+    readers = [_reader(each) for each in kinds if each is not ...]
+    if ... in kinds:
+        return lambda plain: tuple(readers[0](each) for each in cast(list[object], plain))
+    return lambda plain: tuple(
+        read(each) for read, each in zip(readers, cast(list[object], plain), strict=True)
+    )
 
 
-def _mapping_reader(item: Callable[[object], object]) -> Callable[[object], object]:
-    return lambda plain: {key: item(each) for key, each in cast(dict[str, object], plain).items()}
+def _named_reader(kind: type) -> Callable[[object], object]:
+    """Of a NamedTuple, which is a list in JSON. Fields at its end may be missing: an older writer."""
+    hints = typing.get_type_hints(kind)
+    readers = [_reader(hints[name]) for name in kind._fields]  # type: ignore[attr-defined]
+    return lambda plain: kind(
+        *(read(each) for read, each in zip(readers, cast(list[object], plain), strict=False))
+    )
+
+
+def _mapping_reader(
+    key: Callable[[object], object], item: Callable[[object], object]
+) -> Callable[[object], object]:
+    return lambda plain: {key(name): item(each) for name, each in cast(dict[str, object], plain).items()}

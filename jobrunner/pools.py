@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from .durations import SECOND, Micros
-from .execution import Executor, Loop, Sink, Timer
+from .execution import Backing, Executor, Loop, Sink, Timer
 from .execution.commands import CommandExecutor
 from .execution.journal import Journal
 from .execution.pool import ProcessPool
@@ -27,11 +27,14 @@ class _Made(NamedTuple):
 class Pools:
     """Makes executors, counts what they do, and ends them."""
 
-    def __init__(self, *, loop: Loop, sink: Sink, output_root: str, journal: Journal) -> None:
+    def __init__(
+        self, *, loop: Loop, sink: Sink, output_root: str, journal: Journal, backing: Backing
+    ) -> None:
         self._loop = loop
         self._sink = sink
         self._output_root = output_root
         self._journal = journal
+        self._backing = backing
         self._made: dict[str, _Made] = {}
         self._draining: list[tuple[str, Executor]] = []
         self._looking: Timer | None = None
@@ -60,7 +63,14 @@ class Pools:
         if pool.kind is PoolKind.COMMAND:
             return CommandExecutor(pool, self._loop, self._sink, self._output_root, self._journal)
         made = ProcessPool if pool.kind is PoolKind.PROCESS else SharedPool
-        return made(pool, self._loop, self._sink, output_root=self._output_root, pythonpath=plan.pythonpath)
+        return made(
+            pool,
+            self._loop,
+            self._sink,
+            output_root=self._output_root,
+            backing=self._backing,
+            pythonpath=plan.pythonpath,
+        )
 
     # --- old ones -----------------------------------------------------------------------------------
 

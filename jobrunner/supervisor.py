@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .adoption import Adoption, cancel_removed, publish, removed_since
+from .bridge import Bridge
 from .clock import Clock, SystemClock
 from .control import ControlSocket
 from .dispatcher import Dispatcher
 from .durations import SECOND, Micros
 from .errors import OwnerLost, StorageError
 from .events import Emit, HousekeepingFailed, Ready, Stopped, StorageTrouble, both
+from .execution import Backing
 from .execution.journal import Journal
 from .execution.leftovers import become_subreaper
 from .herald import Herald
@@ -232,6 +234,7 @@ class Supervisor:
             emit=self._emit,
             tail=self._tail,
             on_control=self._read_pauses,
+            on_written=lambda _settles: self._bridge.written(),
             on_quiet=self._stop.quiet,
             on_lost=self._lose,
         )
@@ -260,7 +263,17 @@ class Supervisor:
             on_jump=self._jumped,
             on_lost=self._lose,
         )
-        pools = Pools(loop=self._loop, sink=self._dispatcher, output_root=root, journal=journal)
+        self._bridge = Bridge(
+            loop=self._loop,
+            service=service,
+            storage=storage,
+            slots_of=lambda lock: self._plan.locks.get(lock, 1),
+            on_change=self._dispatcher.wake,
+        )
+        backing = Backing(self._plan.backend, self._bridge.ask)
+        pools = Pools(
+            loop=self._loop, sink=self._dispatcher, output_root=root, journal=journal, backing=backing
+        )
         self._pools = pools
         self._dispatcher.serve(pools.adopt(self._plan))
         self._vitals = Vitals(

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 
+from ..context import asking
 from ..errors import ConfigError
 from ..storage import ClientStorage, open_storage
 
@@ -15,11 +16,8 @@ _left_behind: list[ClientStorage] = []  # opened before a fork: kept, so that no
 class Opening:
     """One storage for all threads of a process."""
 
-    def __init__(
-        self, url: Callable[[], str], *, opened: Callable[[str], ClientStorage] = open_storage
-    ) -> None:
+    def __init__(self, url: Callable[[], str]) -> None:
         self._url = url
-        self._opened = opened
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._storage: ClientStorage | None = None
@@ -31,8 +29,23 @@ class Opening:
         self._leave_parent()
         with self._lock:
             if self._storage is None:
-                self._storage = self._opened(self._url())
+                self._storage = self._opened()
             return self._storage
+
+    def _opened(self) -> ClientStorage:
+        """Inside a task, what its supervisor has open is asked by way of the supervisor."""
+        way = asking()
+        try:
+            url = self._url()
+        except ConfigError:
+            if way is None:
+                raise
+            url = way.url
+        if way is None or way.url != url:
+            return open_storage(url)
+        from ..storage.remote import RemoteStorage
+
+        return RemoteStorage(way)
 
     def close(self) -> None:
         """Close it; the next call opens it again."""

@@ -77,6 +77,30 @@ class Sink(Protocol):
         ...
 
 
+class Reply(Protocol):
+    """The way back for the answer to a question of a call."""
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody still waits for it."""
+        ...
+
+    def send(self, text: str) -> None:
+        """Answer; does nothing when nobody waits any more."""
+        ...
+
+
+Ask = Callable[[Call | None, str, Reply], None]
+"""What a call (None: no call of its worker) asks of the storage; answered by the reply, sooner or later."""
+
+
+class Backing(NamedTuple):
+    """The storage behind the calls of a pool: by way of the supervisor alone."""
+
+    url: str
+    ask: Ask
+
+
 class Executor(Protocol):
     """The slots of one pool."""
 

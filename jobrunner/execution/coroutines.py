@@ -21,6 +21,7 @@ from .. import hooks
 from ..context import CurrentRun
 from . import calling
 from .calling import Outcome
+from .questions import Gate, NativeGate
 from .threads import frames_of, inject
 from .workshop import Work, Workshop, exception_for
 
@@ -38,6 +39,9 @@ class Coroutines:
     def call(self, hook: Callable[..., object], /) -> object:
         result = hook()
         return self._loop.run_until_complete(result) if asyncio.iscoroutine(result) else result
+
+    def new_gate(self) -> Gate:
+        return NativeGate()
 
     def serve(self) -> None:
         asyncio.set_event_loop(self._loop)

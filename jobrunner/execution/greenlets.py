@@ -16,6 +16,7 @@ from gevent.event import Event
 from ..context import CurrentRun
 from ..errors import UsageError
 from .calling import Caller
+from .questions import Gate
 from .threads import call_with
 from .workshop import Work, Workshop, exception_for
 
@@ -27,7 +28,7 @@ class Greenlets:
         self._workshop = workshop
         self._most = most
         self._executing = 0
-        self._to_end: deque[Work] = deque()
+        self._to_do: deque[Callable[[], object]] = deque()
         self._done = Event()
         self._caller = _Plain()
         self._bell = gevent.get_hub().loop.async_()
@@ -36,6 +37,14 @@ class Greenlets:
     def call(self, hook: Callable[..., object], /) -> object:
         return self._caller.call(hook, [], {})
 
+    def new_gate(self) -> Gate:
+        return _Gate(self._do_soon)
+
+    def _do_soon(self, do: Callable[[], object]) -> None:
+        """Do this on the loop; from any thread."""
+        self._to_do.append(do)
+        self._bell.send()
+
     def serve(self) -> None:
         self._done.wait()
 
@@ -43,16 +52,15 @@ class Greenlets:
         self._bell.send()
 
     def end(self, work: Work) -> None:
-        self._to_end.append(work)
-        self._bell.send()
+        self._do_soon(lambda: self._end_now(work))
 
     def release(self, work: Work) -> None:
         """Nothing: what is still to be ended is looked at before it is."""
 
     def _look(self) -> None:
         """On the loop."""
-        while self._to_end:
-            self._end_now(self._to_end.popleft())
+        while self._to_do:
+            self._to_do.popleft()()
         while self._executing < self._most and (work := self._workshop.next()) is not None:
             self._executing += 1
             work.place = gevent.spawn(self._work, work)
@@ -74,6 +82,20 @@ class Greenlets:
 
     def _call(self, run: CurrentRun, work: Work) -> object:
         return call_with(self._caller, run, work)
+
+
+class _Gate:
+    """A gate at which one greenlet waits."""
+
+    def __init__(self, do_soon: Callable[[Callable[[], object]], None]) -> None:
+        self._do_soon = do_soon
+        self._event = Event()
+
+    def wait(self) -> None:
+        self._event.wait()
+
+    def open(self) -> None:
+        self._do_soon(self._event.set)
 
 
 class _Plain(Caller):

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from ..durations import MILLISECOND, SECOND, Micros, format_duration
 from ..model import Ended, Ending
 from ..output import OutputFile, Stream
-from . import Call, Loop, Sink, Timer, wire
+from . import Ask, Call, Loop, Sink, Timer, wire
 from .family import Mark
 from .holding import (
     FIND_LIMIT,
@@ -32,6 +32,7 @@ from .holding import (
     words,
 )
 from .process import Death, WorkerProcess
+from .replies import Replies
 
 LASTS: Final[Micros] = 20 * MILLISECOND  # the start of a call that takes longer is reported
 SOFT: Final[Micros] = 250 * MILLISECOND  # for a thread to take its exception
@@ -99,6 +100,7 @@ class Host:
         output_root: str,
         start: Callable[[Host], WorkerProcess],
         *,
+        ask: Ask,
         is_soft: bool,
         most: int | None = None,
     ) -> None:
@@ -112,6 +114,7 @@ class Host:
         self._output_root = output_root
         self._is_soft = is_soft
         self._process = start(self)
+        self._replies = Replies(ask, self._process.send)
         self.pid = self._process.pid
         self.calls: dict[int, Held] = {}  # by number, in order
         self.born = loop.monotonic()
@@ -197,6 +200,7 @@ class Host:
         marks = self._marks()
         self.calls.clear()
         self._forget_timers()
+        self._replies.close()
         self._process.kill(patience)
         for mark in marks:
             self._process.end_relatives(mark)
@@ -221,6 +225,9 @@ class Host:
         kind, *fields = line.split("\t", 4)
         if kind == "H":
             self._become_ready()
+        elif kind == "M":
+            asking = self.calls.get(int(fields[1]))
+            self._replies.take(int(fields[0]), None if asking is None else asking.call, fields[2])
         elif kind == "Z":
             self.wear_out()
         else:
@@ -423,6 +430,7 @@ class Host:
         for mark in marks or [None]:
             self._process.end_relatives(mark)
         self._forget_timers()
+        self._replies.close()
         self._process.close()
         held, self.calls = self.calls, {}
         self.is_leaving = True

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, Protocol
 
 from ..durations import SECOND, Micros, format_duration
 from ..model import Ended, Ending
-from . import Call, Loop, Sink, Timer, wire
+from . import Ask, Call, Loop, Sink, Timer, wire
 from .family import Mark
 from .holding import (
     BUDGET,
@@ -32,6 +32,7 @@ from .holding import (
     words,
 )
 from .process import Death, WorkerProcess
+from .replies import Replies
 from .written import Written
 
 TERM_AFTER: Final[Micros] = SECOND // 4  # the worker ends its call by itself, if its threads can run
@@ -79,6 +80,7 @@ class Member:
         output_root: str,
         start: Callable[[Member], WorkerProcess],
         *,
+        ask: Ask,
         most: int | None = None,
     ) -> None:
         """Start it; it takes `most` calls, ever. Raises OSError when that is not possible."""
@@ -86,6 +88,7 @@ class Member:
         self._loop = loop
         self._sink = sink
         self._process = start(self)
+        self._replies = Replies(ask, self._process.send)
         self._written = Written(self._process, output_root, self._head_call)
         self.pid = self._process.pid
         self.calls: dict[int, Held] = {}  # by number, in order
@@ -167,6 +170,7 @@ class Member:
         self._forget_timers()
         self.calls.clear()
         self._written.finish()
+        self._replies.close()
         self._process.kill(patience)
         self._process.end_relatives(mark)
         self._process.close()
@@ -234,7 +238,14 @@ class Member:
             if int(fields[0]) == self._head():
                 self._drop("stuck")
                 self._written.follow()
-        elif kind == "Z":
+        elif kind == "M":
+            held = self.calls.get(int(fields[1]))
+            self._replies.take(int(fields[0]), None if held is None else held.call, fields[2])
+        else:
+            self._take_of_worker(kind, *fields)
+
+    def _take_of_worker(self, kind: str, *fields: str) -> None:
+        if kind == "Z":
             self.is_leaving = self._is_done = True
         elif kind == "H":
             self._become_ready()
@@ -392,6 +403,7 @@ class Member:
         death = self._process.reap()
         self._process.end_relatives(self._head_mark())
         self._forget_timers()
+        self._replies.close()
         output = self._written.finish()
         self._process.close()
         held, self.calls = list(self.calls.items()), {}

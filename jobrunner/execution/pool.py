@@ -15,7 +15,7 @@ from typing import Final
 from ..durations import MILLISECOND, MINUTE, SECOND, Micros
 from ..model import Ended, Ending
 from ..plan import Pool
-from . import Call, Loop, Sink, Timer, wire
+from . import Backing, Call, Loop, Sink, Timer, wire
 from .environment import OWNER, allowed
 from .holding import BUDGET, DEEPEST, OVERHEAD, Definition, Force
 from .member import Member
@@ -34,12 +34,20 @@ class ProcessPool:
     """An `Executor` of kind `process`: N workers, each executing one call on its main thread."""
 
     def __init__(
-        self, pool: Pool, loop: Loop, sink: Sink, *, output_root: str, pythonpath: tuple[str, ...] = ()
+        self,
+        pool: Pool,
+        loop: Loop,
+        sink: Sink,
+        *,
+        output_root: str,
+        backing: Backing,
+        pythonpath: tuple[str, ...] = (),
     ) -> None:
         self._pool = pool
         self._loop = loop
         self._sink = sink
         self._output_root = output_root
+        self._backing = backing
         self._pythonpath = pythonpath
         self._members: list[Member] = []
         self._numbers = itertools.count(1)
@@ -207,11 +215,20 @@ class ProcessPool:
                 pool=self._pool,
                 env=env,
                 pythonpath=self._pythonpath,
+                url=self._backing.url,
                 on_ready=member.take_lines,
                 on_death=member.take_death,
             )
 
-        member = Member(self, self._loop, self._sink, self._output_root, start, most=self._pool.max_calls)
+        member = Member(
+            self,
+            self._loop,
+            self._sink,
+            self._output_root,
+            start,
+            ask=self._backing.ask,
+            most=self._pool.max_calls,
+        )
         self._owner = owner
         self._members.append(member)
         if self._resting is None:

@@ -50,6 +50,7 @@ class WorkerProcess:
         pool: Pool,
         env: Mapping[str, str],
         pythonpath: tuple[str, ...],
+        url: str,
         cwd: str = "/",
         on_ready: Callable[[], None],
         on_death: Callable[[], None],
@@ -90,7 +91,7 @@ class WorkerProcess:
             os.set_blocking(reader, False)
         loop.watch(self._link.fileno(), read=on_ready)
         loop.watch(self._pidfd, read=on_death)
-        self.send(wire.welcome_line(os.getpid(), pythonpath, added, pool))
+        self.send(wire.welcome_line(os.getpid(), pythonpath, added, pool=pool, url=url))
 
     # ---- lines -----------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import os
 from ..durations import Micros
 from ..model import Ended, Ending
 from ..plan import Pool, PoolKind
-from . import Call, Loop, Sink, Timer, wire
+from . import Backing, Call, Loop, Sink, Timer, wire
 from .environment import OWNER, allowed
 from .holding import BUDGET, DEEPEST, OVERHEAD, Definition, Force
 from .host import LASTS, Host
@@ -26,12 +26,20 @@ class SharedPool:
     """An `Executor` of kind `thread`, `greenlet` or `async`."""
 
     def __init__(
-        self, pool: Pool, loop: Loop, sink: Sink, *, output_root: str, pythonpath: tuple[str, ...] = ()
+        self,
+        pool: Pool,
+        loop: Loop,
+        sink: Sink,
+        *,
+        output_root: str,
+        backing: Backing,
+        pythonpath: tuple[str, ...] = (),
     ) -> None:
         self._pool = pool
         self._loop = loop
         self._sink = sink
         self._output_root = output_root
+        self._backing = backing
         self._pythonpath = pythonpath
         self._hosts: list[Host] = []
         self._numbers = itertools.count(1)
@@ -182,14 +190,23 @@ class SharedPool:
                 pool=self._pool,
                 env=env,
                 pythonpath=self._pythonpath,
+                url=self._backing.url,
                 cwd=cwd,
                 on_ready=host.take_lines,
                 on_death=host.take_death,
             )
 
         is_soft = self._pool.kind is PoolKind.THREAD
-        most = self._pool.max_calls
-        host = Host(self, self._loop, self._sink, self._output_root, start, is_soft=is_soft, most=most)
+        host = Host(
+            self,
+            self._loop,
+            self._sink,
+            self._output_root,
+            start,
+            ask=self._backing.ask,
+            is_soft=is_soft,
+            most=self._pool.max_calls,
+        )
         self._latest = call
         self._hosts.append(host)
         if self._resting is None:

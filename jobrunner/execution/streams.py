@@ -16,9 +16,10 @@ Send = Callable[[int, bytes], None]  # (0 stdout, 1 stderr; bytes)
 class Writing:
     """What one call has written and not yet sent; a line goes out when it is complete."""
 
-    __slots__ = ("_pending", "_send")
+    __slots__ = ("_pending", "_send", "call")
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, call: int, send: Send) -> None:
+        self.call = call  # its number
         self._send = send
         self._pending = (bytearray(), bytearray())
 
@@ -46,6 +47,12 @@ _writing: ContextVar[Writing | None] = ContextVar("jobrunner.writing", default=N
 def write_as(writing: Writing | None) -> None:
     """What is written in this context from now on belongs to this call; None: to none."""
     _writing.set(writing)
+
+
+def call_here() -> int:
+    """The number of the call that executes in this context; 0 outside of one."""
+    writing = _writing.get()
+    return 0 if writing is None else writing.call
 
 
 class CallStream(io.TextIOBase):

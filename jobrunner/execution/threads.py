@@ -17,6 +17,7 @@ from .. import hooks
 from ..context import CurrentRun
 from . import calling
 from .calling import Caller
+from .questions import Gate, NativeGate
 from .workshop import Work, Workshop, exception_for
 
 
@@ -55,6 +56,9 @@ class Threads:
 
     def call(self, hook: Callable[..., object], /) -> object:
         return Caller().call(hook, [], {})
+
+    def new_gate(self) -> Gate:
+        return NativeGate()
 
     def serve(self) -> None:
         while not self._workshop.is_done:

@@ -12,6 +12,8 @@ decoded nor encoded again: JSON text holds no raw newline but as white space, wh
     P  call                          is it executing?        E  call started took {...}      anything else
     A                                output taken: go on     X  call started took {...}      ended by force
     R                                give back what waits    B  call               given back, had not begun
+    N  question answer               what was asked for      M  question call ...  asks the storage; without a
+                                                                                    text: wants no answer now
     Q                                leave                   P  call               it is: its end will be held
                                                              Z                      begins no other call
 
@@ -131,7 +133,9 @@ def order_of(text: str) -> Order:
     )
 
 
-def welcome_line(supervisor: int, pythonpath: tuple[str, ...], added: str | None, pool: Pool) -> bytes:
+def welcome_line(
+    supervisor: int, pythonpath: tuple[str, ...], added: str | None, *, pool: Pool, url: str
+) -> bytes:
     """The first line to a worker. `added` is what PYTHONPATH was given for its start alone."""
     plain: Mapping[str, object] = {
         "version": VERSION,
@@ -140,6 +144,7 @@ def welcome_line(supervisor: int, pythonpath: tuple[str, ...], added: str | None
         "added": added,
         "kind": pool.kind.value,
         "slots": pool.slots,
+        "url": url,
         "on_startup": pool.on_startup,
         "on_shutdown": pool.on_shutdown,
     }

@@ -27,7 +27,8 @@ from ..errors import PayloadError
 from ..model import Ending
 from . import calling, wire
 from .calling import Caller, Outcome
-from .start import LARGEST_READ, Definition, begin, definition_of, encoded, end_group, limit_leaving
+from .questions import Questions
+from .start import LARGEST_READ, Definition, Welcome, begin, definition_of, encoded, end_group, limit_leaving
 from .surroundings import Surroundings, own_variables
 from .wire import Order
 
@@ -45,9 +46,9 @@ class _Inbox:
 class Worker:
     """One process' worth of executing."""
 
-    def __init__(self, link: socket.socket, supervisor: int, unread: bytes) -> None:
+    def __init__(self, link: socket.socket, supervisor: int, welcome: Welcome) -> None:
         self._link = link
-        self._unread = unread
+        self._unread = welcome.unread
         self._supervisor = supervisor
         self._sending = threading.Lock()
         self._inbox = _Inbox()
@@ -60,6 +61,8 @@ class Worker:
         self._ends: dict[int, str] = {}  # calls to be ended by force, and why; reader thread writes
         self._watched = 0  # the number of the call whose output is read while it runs
         self._is_armed = False  # the signal handler may raise here
+        self._questions = Questions(welcome.settings["url"], self._send, call=lambda: self._current)
+        context.connect(self._questions)
 
     # ---- the main thread -------------------------------------------------------------------------
 
@@ -257,6 +260,8 @@ class Worker:
             self._end(int(fields[1]), fields[2])
         elif kind == "R":
             self._give_back()
+        elif kind == "N":
+            self._questions.take(int(fields[1]), fields[2])
         elif kind == "Q":
             self._leave()
 
@@ -326,7 +331,7 @@ def main() -> None:
     welcome = begin(link.fileno(), supervisor)
     caller = Caller()
     calling.call_hook(welcome.settings["on_startup"], lambda hook: caller.call(hook, [], {}))
-    Worker(link, supervisor, welcome.unread).serve()
+    Worker(link, supervisor, welcome).serve()
     limit_leaving()
     calling.call_hook(welcome.settings["on_shutdown"], lambda hook: caller.call(hook, [], {}))
 

@@ -33,8 +33,9 @@ from ..errors import PayloadError
 from ..model import Ending
 from . import calling, native, wire
 from .calling import Outcome
+from .questions import Gate, Questions
 from .start import LARGEST_READ, LEAVING, Definition, Welcome, begin, definition_of, end_group
-from .streams import CallStream, Writing, write_as
+from .streams import CallStream, Writing, call_here, write_as
 from .wire import Order
 
 BY_FORCE: Final = (TaskTimeout, TaskCancelled)
@@ -74,6 +75,10 @@ class Kind(Protocol):
         """Call a hook of the pool, before or after everything else; on the main thread."""
         ...
 
+    def new_gate(self) -> Gate:
+        """Where a call waits for an answer, and the others go on."""
+        ...
+
     def serve(self) -> None:
         """Execute calls until `workshop.is_done`; on the main thread."""
         ...
@@ -109,6 +114,10 @@ class Workshop:
         self._is_leaving = False
         self._settings = welcome.settings
         self._kind = make(self, welcome.settings["slots"])
+        self._questions = Questions(
+            welcome.settings["url"], self._send, call=call_here, new_gate=self._kind.new_gate
+        )
+        context.connect(self._questions)
 
     # ---- the main thread -------------------------------------------------------------------------
 
@@ -139,7 +148,7 @@ class Workshop:
                 return None
             order = self._waiting.popleft()
             now = self._clock
-            writing = Writing(lambda stream, data: self._write(order.number, stream, data))
+            writing = Writing(order.number, lambda stream, data: self._write(order.number, stream, data))
             work = Work(
                 order, self._definitions[order.definition], writing, now.now(), now.monotonic(), place=place
             )
@@ -242,6 +251,7 @@ class Workshop:
         with self.mutex:
             work.is_over = True
             self._kind.release(work)
+        self._questions.end(work.number)  # of threads that it has started and not waited for
 
     def _line(self, work: Work, outcome: Outcome) -> bytes:
         is_plain = outcome.ending is Ending.OK and work.ends is None
@@ -287,6 +297,9 @@ class Workshop:
         elif kind == "T":
             _, number, why = line.split("\t", 2)
             self._end(int(number), why)
+        elif kind == "N":
+            _, number, text = line.split("\t", 2)
+            self._questions.take(int(number), text)
         elif kind == "R":
             self._give_back(list(self._waiting))
         elif kind == "Q":
@@ -298,6 +311,7 @@ class Workshop:
             if work is not None and not work.is_over and work.ends is None:
                 work.ends = why
                 self._kind.end(work)
+                self._questions.end(number)
                 return
         self._give_back([order for order in self._waiting if order.number == number])
 

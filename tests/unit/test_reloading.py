@@ -12,6 +12,7 @@ import pytest
 from jobrunner import fingerprint as prints
 from jobrunner.difference import difference
 from jobrunner.durations import SECOND
+from jobrunner.execution import Backing
 from jobrunner.execution.journal import Journal
 from jobrunner.loop import EventLoop
 from jobrunner.model import Ended
@@ -117,6 +118,9 @@ def test_of_a_missing_folder_the_nearest_one_is_watched(tmp_path: Path) -> None:
 # --- executors ------------------------------------------------------------------------------------------
 
 
+def unasked(_call: object, _text: str, _reply: object) -> None: ...
+
+
 class Nobody:
     def started(self, *_: object) -> None: ...
 
@@ -133,7 +137,13 @@ def loop() -> Iterator[EventLoop]:
 def test_only_changed_pools_get_new_executors(loop: EventLoop, tmp_path: Path) -> None:
     # rules 26 and 27
     with Journal.opened(str(tmp_path)) as journal:
-        pools = Pools(loop=loop, sink=Nobody(), output_root=str(tmp_path), journal=journal)
+        pools = Pools(
+            loop=loop,
+            sink=Nobody(),
+            output_root=str(tmp_path),
+            journal=journal,
+            backing=Backing("memory://", unasked),
+        )
         first = pools.adopt(PLAN)
         assert pools.adopt(replace(PLAN, timezone="Europe/Paris")) == first
         fresh = pools.adopt(PLAN, fresh=True)
@@ -149,7 +159,13 @@ def test_only_changed_pools_get_new_executors(loop: EventLoop, tmp_path: Path) -
 def test_a_pool_that_is_gone_drains_and_is_forgotten(loop: EventLoop, tmp_path: Path) -> None:
     # I8
     with Journal.opened(str(tmp_path)) as journal:
-        pools = Pools(loop=loop, sink=Nobody(), output_root=str(tmp_path), journal=journal)
+        pools = Pools(
+            loop=loop,
+            sink=Nobody(),
+            output_root=str(tmp_path),
+            journal=journal,
+            backing=Backing("memory://", unasked),
+        )
         for number in range(100):
             pools.adopt(replace(PLAN, pools={f"p{number}": a_command_pool(1)}))
         assert len(pools._draining) == 99

@@ -13,7 +13,7 @@ from typing import Any
 from jobrunner.clock import SystemClock
 from jobrunner.codec import encode_arguments
 from jobrunner.durations import SECOND, Micros
-from jobrunner.execution import Call
+from jobrunner.execution import Backing, Call, Reply
 from jobrunner.execution.pool import ProcessPool
 from jobrunner.execution.shared import SharedPool
 from jobrunner.loop import EventLoop
@@ -44,9 +44,17 @@ class Stand:
         pool = Pool(name="default", kind=kind, slots=slots, python=python, env=env or {}, **options)
         self.root = str(folder / "output")
         made = ProcessPool if kind is PoolKind.PROCESS else SharedPool
-        self.pool = made(pool, self.loop, self, output_root=self.root, pythonpath=pythonpath)
+        self.pool = made(
+            pool,
+            self.loop,
+            self,
+            output_root=self.root,
+            backing=Backing("memory://", self.take_question),
+            pythonpath=pythonpath,
+        )
         self.begun: list[Call] = []
         self.over: dict[int, Ended] = {}
+        self.kept: list[tuple[Call | None, Reply]] = []
         self._seq = itertools.count(1)
         self._tasks: dict[str, Task] = {}
 
@@ -68,6 +76,13 @@ class Stand:
     def ended(self, call: Call, ended: Ended) -> None:
         assert call.seq not in self.over, "an attempt was reported twice"
         self.over[call.seq] = ended
+
+    def take_question(self, call: Call | None, text: str, reply: Reply) -> None:
+        """Like an echo, so that what comes back is known; what begins with "later" is kept."""
+        if text.startswith("later"):
+            self.kept.append((call, reply))
+        else:
+            reply.send(f"{text} of {call.run_id if call else 'nobody'}")
 
     # ---- calls -----------------------------------------------------------------------------------
 

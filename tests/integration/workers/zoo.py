@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from jobrunner import CancelRun, RetryRun, current_run
+from jobrunner.context import asking
 
 
 class Colour(Enum):
@@ -543,3 +544,25 @@ def started() -> list[object]:
 def shut_down() -> None:
     with open(os.environ["SHUT_DOWN"], "a") as file:
         file.write(f"{os.getpid()}\n")
+
+
+# ---- questions to the supervisor -----------------------------------------------------------------
+
+
+def ask(text: str) -> str:
+    way = asking()
+    assert way is not None
+    return way.ask(text)
+
+
+async def ask_async(text: str) -> str:
+    return await asyncio.to_thread(ask, text)
+
+
+def ask_from_a_thread(text: str) -> str:
+    """A thread that knows nothing of the call."""
+    answers: list[str] = []
+    thread = threading.Thread(target=lambda: answers.append(ask(text)))
+    thread.start()
+    thread.join()
+    return answers[0]
