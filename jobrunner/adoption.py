@@ -109,6 +109,7 @@ class Adoption:
     ) -> None:
         self._crew.dispatcher.adopt_plan(plan)
         self._crew.herald.adopt_plan(plan)
+        self._crew.listener.adopt(plan)
         self._crew.dispatcher.serve(self._crew.pools.adopt(plan, fresh=fresh))
         self._crew.scheduler.start(tables)
         self._crew.dispatcher.wake()

@@ -63,6 +63,14 @@ def _ignore(_settles: Sequence[Settle]) -> None:
     """Nobody waits for what is written."""
 
 
+def _standing(settled: list[Settle], refused: list[Settle]) -> list[Settle]:
+    """Those of these settles that the storage took."""
+    if not refused:
+        return settled
+    late = {(settle.seq, settle.claim_no) for settle in refused}
+    return [settle for settle in settled if (settle.seq, settle.claim_no) not in late]
+
+
 @dataclass(slots=True)
 class Going:
     """A claimed run that an executor has."""
@@ -265,7 +273,7 @@ class Dispatcher:
         written, self._in_flight = self._in_flight, None
         self._recovered()
         if written is not None and written.settled:
-            self._on_written(written.settled)
+            self._on_written(_standing(written.settled, answer.refused))
         for late in answer.refused:
             self._emit(Late(late.id))
         self._start(answer.claimed)

@@ -94,6 +94,20 @@ class HousekeepingFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceiverSaid:
+    """The receivers of signals have written something."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverFailed:
+    """The worker of the receivers of signals did not hear a notice to its end."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class StorageBack:
     """The storage answers again."""
 
@@ -245,6 +259,8 @@ Event = (
     | HousekeepingFailed
     | LeaseEnded
     | LeaseLate
+    | ReceiverSaid
+    | ReceiverFailed
     | StorageBack
     | Shortage
     | ShortageOver

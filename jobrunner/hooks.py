@@ -82,6 +82,11 @@ class Hooks:
         return bool(hit)
 
     @property
+    def receivers(self) -> int:
+        """How many receivers are connected."""
+        return len(self._receivers)
+
+    @property
     def signals(self) -> frozenset[Signal]:
         """The signals that somebody waits for."""
         return frozenset().union(*(wanted for _, wanted in self._receivers))
@@ -185,3 +190,8 @@ def send(notice: Notice) -> None:
 def signals() -> frozenset[Signal]:
     """The signals that somebody in this process waits for."""
     return frozenset().union(*(each.signals for each in _registered))
+
+
+def receivers() -> int:
+    """How many receivers this process has."""
+    return sum(each.receivers for each in _registered)

@@ -27,6 +27,8 @@ from .events import (
     Notified,
     NotNotified,
     Ready,
+    ReceiverFailed,
+    ReceiverSaid,
     Recovered,
     Reloaded,
     Reloading,
@@ -250,6 +252,18 @@ def _(event: StorageTrouble) -> Line:
 def _(event: HousekeepingFailed) -> Line:
     text = f"✗ housekeeping failed, and is done again later: {_shown(event.message, 1000)}"
     return Line(Level.ERROR, "housekeeping-failed", text, {"error": event.message})
+
+
+@words.register
+def _(event: ReceiverSaid) -> Line:
+    text = f"  a receiver of signals: {_shown(event.text, 1000)}"
+    return Line(Level.INFO, "receiver-said", text, {"text": event.text})
+
+
+@words.register
+def _(event: ReceiverFailed) -> Line:
+    text = f"✗ a receiver of signals failed: {_shown(event.error, 1000)}"
+    return Line(Level.ERROR, "receiver-failed", text, {"error": event.error})
 
 
 @words.register

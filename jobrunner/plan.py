@@ -288,5 +288,6 @@ class Plan:
     shutdown_timeout: Micros = 30 * SECOND
     tasks: Mapping[str, Task] = field(default_factory=dict)
     pipelines: Mapping[str, Pipeline] = field(default_factory=dict)  # one namespace with the tasks
+    receivers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # module -> signals that it hears
     watched: tuple[str, ...] = ()  # files and patterns whose change is a change of this plan
     fingerprint: str = ""  # of what those files held when they were read

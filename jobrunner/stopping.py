@@ -11,6 +11,7 @@ from .durations import SECOND, Micros
 from .events import Emit, Hurrying, Stopping
 from .herald import Herald
 from .janitor import Janitor
+from .listener import Listener
 from .loop import EventLoop, LoopTimer
 from .model import Ending, State
 from .plan import Plan
@@ -42,6 +43,7 @@ class Crew(NamedTuple):
     dispatcher: Dispatcher
     janitor: Janitor
     herald: Herald
+    listener: Listener
     pools: Pools
     service: Service
     storage: Storage

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from .adoption import Adoption, cancel_removed, publish, removed_since
@@ -27,9 +27,10 @@ from .herald import Herald
 from .ids import new_id
 from .janitor import Janitor
 from .lease import Former, LeaseKeeper
+from .listener import Listener
 from .loop import EventLoop
 from .machine import boot_id, hostname, pid_space, process_start
-from .model import Reason
+from .model import Reason, Settle
 from .notify.spool import Spool
 from .opening import Opening
 from .output import remove, tail
@@ -177,6 +178,7 @@ class Supervisor:
                 finally:
                     left = self._dispatcher.unwritten  # before they are closed
                     pools.close()
+                    self._listener.close()
                     self._herald.close()
             if self._lost and storage.lease is not None:
                 self.follower = Former(self._owner, self._plan, self._dispatcher.unsettled())
@@ -225,16 +227,17 @@ class Supervisor:
         root = output_root(self._plan.backend)
         self._storage = storage
         self._service = service
+        emit = both(self._emit, lambda event: self._listener.hear(event))
         self._dispatcher = Dispatcher(
             plan=self._plan,
             owner=self._owner,
             loop=self._loop,
             storage=storage,
             service=service,
-            emit=self._emit,
+            emit=emit,
             tail=self._tail,
             on_control=self._read_pauses,
-            on_written=lambda _settles: self._bridge.written(),
+            on_written=self._written,
             on_quiet=self._stop.quiet,
             on_lost=self._lose,
         )
@@ -242,7 +245,7 @@ class Supervisor:
             loop=self._loop,
             storage=storage,
             service=service,
-            emit=self._emit,
+            emit=emit,
             is_paused=self._is_paused,
             look_at_clock=lambda: self._janitor.look_at_clock(),
             on_added=self._dispatcher.wake,
@@ -270,7 +273,15 @@ class Supervisor:
             slots_of=lambda lock: self._plan.locks.get(lock, 1),
             on_change=self._dispatcher.wake,
         )
-        backing = Backing(self._plan.backend, self._bridge.ask)
+        self._listener = Listener(
+            loop=self._loop,
+            emit=self._emit,
+            plan=self._plan,
+            owner=self._owner,
+            output_root=root,
+            backing=Backing(self._plan.backend, self._bridge.ask),
+        )
+        backing = Backing(self._plan.backend, self._bridge.ask, self._listener.receive)
         pools = Pools(
             loop=self._loop, sink=self._dispatcher, output_root=root, journal=journal, backing=backing
         )
@@ -282,7 +293,16 @@ class Supervisor:
             look=lambda: measure(state_folder(self._plan.backend)),
             on_change=self._shortage_changed,
         )
-        crew = Crew(self._scheduler, self._dispatcher, self._janitor, self._herald, pools, service, storage)
+        crew = Crew(
+            self._scheduler,
+            self._dispatcher,
+            self._janitor,
+            self._herald,
+            self._listener,
+            pools,
+            service,
+            storage,
+        )
         self._stop.serve(crew)
         self._crew = crew
         return pools
@@ -353,6 +373,11 @@ class Supervisor:
         self._emit(HousekeepingFailed(message))
 
     # --- while it runs ------------------------------------------------------------------------------
+
+    def _written(self, settles: Sequence[Settle]) -> None:
+        """These are in the storage: who waits for them, and who wants to hear of them, is told."""
+        self._bridge.written()
+        self._listener.written(settles)
 
     def _woken(self) -> None:
         self._storage.woken()

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+from .. import hooks
 from .runner import JobRunner
 from .task import Task, parameters_of
 
@@ -41,6 +42,7 @@ def main() -> None:
 
 def _answer(name: str) -> dict[str, object]:
     module_name, _, attribute = name.partition(":")
+    before = hooks.receivers()
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -50,9 +52,9 @@ def _answer(name: str) -> dict[str, object]:
         return {"error": f"importing {module_name} failed: there is no module {missing!r}", "help": ""}
     except BaseException as error:  # whatever a module raises is the answer
         return {"error": f"importing {module_name} failed: {type(error).__name__}: {error}", "help": ""}
-    if not attribute:
-        return _document(module, list(_tasks_in(module)))
-    return _of_runner(module, attribute)
+    found = _of_runner(module, attribute) if attribute else _document(module, list(_tasks_in(module)))
+    signals = hooks.signals() - {hooks.Signal.EXECUTING} if hooks.receivers() > before else ()
+    return {**found, "signals": sorted(signals)}
 
 
 def _of_runner(module: ModuleType, attribute: str) -> dict[str, object]:

@@ -70,6 +70,7 @@ class Building:
     drafts: dict[str, Draft] = field(default_factory=dict)
     pools: dict[str, Pool] = field(default_factory=dict)
     locks: dict[str, int] = field(default_factory=dict)
+    receivers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _declared: dict[tuple[str, str], Place] = field(default_factory=dict)
     _parameters: dict[str, tuple[str, ...] | None] = field(default_factory=dict)
     _accounts: Accounts = field(default_factory=Accounts)
@@ -102,6 +103,7 @@ class Building:
             retention=Retention(**_given(retention or RetentionModel())),
             shutdown_timeout=30 * SECOND if stop is None else stop,
             tasks=tasks,
+            receivers=self.receivers,
             watched=tuple(self.reading.watched),
             hash=self.reading.hash,  # last: env files of tasks are read on the way
             fingerprint=self.reading.fingerprint,
@@ -163,6 +165,8 @@ class Building:
                 place = self.main.document.place(["modules", index])
                 self.findings.error(place, "module-not-usable", f"modules: {module.error}", hint=module.help)
             self.reading.note(repr(module.tasks).encode())
+            if module.signals:
+                self.receivers[module.name.partition(":")[0]] = module.signals
             self._parameters |= {each.name: each.parameters for each in module.tasks}
             for part in parts_of(module.tasks, self.main, self.findings):
                 for name, task in (part.model.tasks or {}).items():

@@ -49,6 +49,7 @@ class Module:
     config: str | None = None  # of a JobRunner that was named: its file
     backend: str | None = None
     file: str | None = None  # the module itself
+    signals: tuple[str, ...] = ()  # that its receivers wait for
 
 
 # ---- asking ----------------------------------------------------------------------------------------------
@@ -115,6 +116,7 @@ def _module(name: str, answer: dict[str, Any]) -> Module:
         config=answer.get("config"),
         backend=answer.get("backend"),
         file=answer["file"],
+        signals=tuple(answer.get("signals", ())),
     )
 
 

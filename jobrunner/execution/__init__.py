@@ -6,7 +6,7 @@ decides what becomes of a run: it reports starts and ends, and `lifecycle` decid
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from ..durations import Micros
@@ -94,11 +94,16 @@ Ask = Callable[[Call | None, str, Reply], None]
 """What a call (None: no call of its worker) asks of the storage; answered by the reply, sooner or later."""
 
 
+def _nobody(_module: str, _signals: Sequence[str]) -> None:
+    """No signals are sent here."""
+
+
 class Backing(NamedTuple):
-    """The storage behind the calls of a pool: by way of the supervisor alone."""
+    """What stands behind the calls of a pool: the storage, by way of the supervisor alone."""
 
     url: str
     ask: Ask
+    receive: Callable[[str, Sequence[str]], None] = _nobody  # a module has receivers for these signals
 
 
 class Executor(Protocol):

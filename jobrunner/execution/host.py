@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from ..durations import MILLISECOND, SECOND, Micros, format_duration
 from ..model import Ended, Ending
 from ..output import OutputFile, Stream
-from . import Ask, Call, Loop, Sink, Timer, wire
+from . import Backing, Call, Loop, Sink, Timer, wire
 from .family import Mark
 from .holding import (
     FIND_LIMIT,
@@ -100,7 +100,7 @@ class Host:
         output_root: str,
         start: Callable[[Host], WorkerProcess],
         *,
-        ask: Ask,
+        backing: Backing,
         is_soft: bool,
         most: int | None = None,
     ) -> None:
@@ -114,7 +114,8 @@ class Host:
         self._output_root = output_root
         self._is_soft = is_soft
         self._process = start(self)
-        self._replies = Replies(ask, self._process.send)
+        self._backing = backing
+        self._replies = Replies(backing.ask, self._process.send)
         self.pid = self._process.pid
         self.calls: dict[int, Held] = {}  # by number, in order
         self.born = loop.monotonic()
@@ -225,6 +226,8 @@ class Host:
         kind, *fields = line.split("\t", 4)
         if kind == "H":
             self._become_ready()
+        elif kind == "G":
+            self._backing.receive(fields[0], json.loads(fields[1]))
         elif kind == "M":
             asking = self.calls.get(int(fields[1]))
             self._replies.take(int(fields[0]), None if asking is None else asking.call, fields[2])

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, Protocol
 
 from ..durations import SECOND, Micros, format_duration
 from ..model import Ended, Ending
-from . import Ask, Call, Loop, Sink, Timer, wire
+from . import Backing, Call, Loop, Sink, Timer, wire
 from .family import Mark
 from .holding import (
     BUDGET,
@@ -80,7 +80,7 @@ class Member:
         output_root: str,
         start: Callable[[Member], WorkerProcess],
         *,
-        ask: Ask,
+        backing: Backing,
         most: int | None = None,
     ) -> None:
         """Start it; it takes `most` calls, ever. Raises OSError when that is not possible."""
@@ -88,7 +88,8 @@ class Member:
         self._loop = loop
         self._sink = sink
         self._process = start(self)
-        self._replies = Replies(ask, self._process.send)
+        self._backing = backing
+        self._replies = Replies(backing.ask, self._process.send)
         self._written = Written(self._process, output_root, self._head_call)
         self.pid = self._process.pid
         self.calls: dict[int, Held] = {}  # by number, in order
@@ -249,6 +250,8 @@ class Member:
             self.is_leaving = self._is_done = True
         elif kind == "H":
             self._become_ready()
+        elif kind == "G":
+            self._backing.receive(fields[0], json.loads(fields[1]))
         else:
             self._take_start(kind, *fields)
 

@@ -226,7 +226,7 @@ class ProcessPool:
             self._sink,
             self._output_root,
             start,
-            ask=self._backing.ask,
+            backing=self._backing,
             most=self._pool.max_calls,
         )
         self._owner = owner

@@ -203,7 +203,7 @@ class SharedPool:
             self._sink,
             self._output_root,
             start,
-            ask=self._backing.ask,
+            backing=self._backing,
             is_soft=is_soft,
             most=self._pool.max_calls,
         )

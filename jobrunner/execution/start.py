@@ -12,9 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, NoReturn
 
+from .. import hooks
 from . import wire
 from .environment import OWNER
 
+HEAR: Final = "jobrunner.execution.listening:hear"  # what a listener worker calls
 LEAVING: Final = 5.0  # seconds for what callables have registered for the end of the process
 LARGEST_READ: Final = 64 * 1024
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
@@ -88,6 +90,24 @@ def end_group() -> NoReturn:
     os._exit(1)
 
 
+class Ears:
+    """What this process has told of its receivers."""
+
+    def __init__(self, send: Callable[[bytes], None]) -> None:
+        self._send = send
+        self._told = 0
+
+    def tell(self, call: str) -> None:
+        """A callable was imported: if that brought receivers, the supervisor is told of them.
+
+        Those of `executing` are called here.
+        """
+        if hooks.receivers() > self._told:
+            self._told = hooks.receivers()
+            wanted = hooks.signals() - {hooks.Signal.EXECUTING}
+            self._send(wire.line("G", call.partition(":")[0], wire.packed(sorted(wanted))))
+
+
 # ---- tasks -----------------------------------------------------------------------------------------------
 
 
@@ -101,6 +121,7 @@ class Definition:
     fixed: dict[bytes, bytes]  # what no declaration overrides
     cwd: str
     store_result: bool
+    is_hooked: bool = True  # False: of this program itself
     function: Callable[..., object] | None = None
 
 
@@ -116,6 +137,7 @@ def definition_of(plain: dict[str, object]) -> Definition:
         fixed=fixed,
         cwd=str(plain["cwd"]),
         store_result=bool(plain["store_result"]),
+        is_hooked=plain["call"] != HEAR,
     )
 
 

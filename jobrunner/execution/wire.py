@@ -15,6 +15,7 @@ decoded nor encoded again: JSON text holds no raw newline but as white space, wh
     N  question answer               what was asked for      M  question call ...  asks the storage; without a
                                                                                     text: wants no answer now
     Q                                leave                   P  call               it is: its end will be held
+                                                             G  module [signal...]  has receivers for these
                                                              Z                      begins no other call
 
 `k`, `e` and `x` are K, E and X of a call that has written output: the worker waits for `A` before the

@@ -28,7 +28,17 @@ from ..model import Ending
 from . import calling, wire
 from .calling import Caller, Outcome
 from .questions import Questions
-from .start import LARGEST_READ, Definition, Welcome, begin, definition_of, encoded, end_group, limit_leaving
+from .start import (
+    LARGEST_READ,
+    Definition,
+    Ears,
+    Welcome,
+    begin,
+    definition_of,
+    encoded,
+    end_group,
+    limit_leaving,
+)
 from .surroundings import Surroundings, own_variables
 from .wire import Order
 
@@ -63,6 +73,7 @@ class Worker:
         self._is_armed = False  # the signal handler may raise here
         self._questions = Questions(welcome.settings["url"], self._send, call=lambda: self._current)
         context.connect(self._questions)
+        self._ears = Ears(self._send)
 
     # ---- the main thread -------------------------------------------------------------------------
 
@@ -139,6 +150,8 @@ class Worker:
             self._is_armed = False
             return calling.not_found(definition.call, error)
         self._was_long = True
+        if definition.is_hooked:
+            self._ears.tell(definition.call)
         return None
 
     def _call(self, order: Order, definition: Definition, begun: Micros) -> Outcome:
@@ -152,7 +165,7 @@ class Worker:
         context.enter(run)
         try:
             self._arm(order.number)
-            if hooks.registered():
+            if hooks.registered() and definition.is_hooked:
                 result = calling.hooked(run, lambda: self._caller.call(function, args, kwargs))
             else:
                 result = self._caller.call(function, args, kwargs)

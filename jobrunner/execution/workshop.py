@@ -34,7 +34,7 @@ from ..model import Ending
 from . import calling, native, wire
 from .calling import Outcome
 from .questions import Gate, Questions
-from .start import LARGEST_READ, LEAVING, Definition, Welcome, begin, definition_of, end_group
+from .start import LARGEST_READ, LEAVING, Definition, Ears, Welcome, begin, definition_of, end_group
 from .streams import CallStream, Writing, call_here, write_as
 from .wire import Order
 
@@ -118,6 +118,7 @@ class Workshop:
             welcome.settings["url"], self._send, call=call_here, new_gate=self._kind.new_gate
         )
         context.connect(self._questions)
+        self._ears = Ears(self._send)
 
     # ---- the main thread -------------------------------------------------------------------------
 
@@ -176,6 +177,7 @@ class Workshop:
                 raise
             except BaseException as error:
                 return calling.not_found(definition.call, error)
+            self._ears.tell(definition.call)
         try:
             work.args, work.kwargs = decode_arguments(work.order.payload)
         except PayloadError as error:

@@ -1,0 +1,162 @@
+"""Signals that arise in the supervisor, told to the receivers of user code: in a worker of their own.
+
+    a loop's event --> notices --(written)--> waiting --> the listener worker, one at a time, in order
+
+A notice is told after the write that it is about, and at most once: what waits when the supervisor ends, or
+when too many wait, is not told at all.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from .codec import encode_arguments
+from .durations import SECOND
+from .events import AttemptEnded, Emit, Event, ReceiverFailed, ReceiverSaid, RunRefused
+from .execution import Backing, Call, Loop
+from .execution.pool import ProcessPool
+from .execution.start import HEAR
+from .hooks import Notice, Signal
+from .model import Ended, Ending, Settle
+from .notices import notices_of
+from .output import remove, tail
+from .plain import to_plain
+from .plan import Plan, Pool, Task
+
+MOST_WAITING: Final = 10_000  # notices; beyond, the oldest is dropped
+NAME: Final = "signals"  # of the pool and the task of the listener, which no file knows
+_TAIL: Final = 2000  # bytes of what a receiver has written
+
+
+class Listener:
+    """Receivers and what they are told; the `Sink` of its one worker."""
+
+    def __init__(
+        self, *, loop: Loop, emit: Emit, plan: Plan, owner: str, output_root: str, backing: Backing
+    ) -> None:
+        self._loop = loop
+        self._emit = emit
+        self._plan = plan
+        self._owner = owner
+        self._output_root = output_root
+        self._backing = backing
+        self._modules: dict[str, frozenset[str]] = {}  # and the signals that their receivers wait for
+        self._wanted: frozenset[str] = frozenset()
+        self._unwritten: dict[tuple[int, int], list[Notice]] = {}
+        self._waiting: deque[Notice] = deque(maxlen=MOST_WAITING)
+        self._told: dict[int, Notice] = {}  # what the worker has, by the number of its call
+        self._numbers = itertools.count(1)
+        self._pool: ProcessPool | None = None
+        self._task = Task(name=NAME, call=HEAR, kill_after=SECOND, store_result=False)
+        self.adopt(plan)
+
+    # ---- who listens -----------------------------------------------------------------------------
+
+    def adopt(self, plan: Plan) -> None:
+        """The modules of this plan have these receivers; a fresh worker imports them."""
+        self._plan = plan
+        for module, signals in plan.receivers.items():
+            self.receive(module, signals)
+        if self._pool is not None:
+            self._pool.retire()
+            self._pool = None
+
+    def receive(self, module: str, signals: Sequence[str]) -> None:
+        """A worker has imported a module with receivers for these signals."""
+        self._modules[module] = frozenset(signals)
+        self._wanted = frozenset().union(*self._modules.values())
+
+    # ---- what happens ----------------------------------------------------------------------------
+
+    def hear(self, event: Event) -> None:
+        """An event of a loop: what is told of it waits for the write, where there is one to come."""
+        if not self._wanted:
+            return
+        if isinstance(event, AttemptEnded | RunRefused):
+            settle = event.settle
+            notices = [*self._wanted_of(notices_of(event)), *self._wanted_of(_follow_ups(settle))]
+            if notices:
+                self._unwritten[settle.seq, settle.claim_no] = notices
+        else:
+            self._tell(self._wanted_of(notices_of(event)))
+
+    def _wanted_of(self, notices: Iterable[Notice]) -> list[Notice]:
+        return [notice for notice in notices if notice.signal in self._wanted]
+
+    def written(self, settles: Sequence[Settle]) -> None:
+        """These are in the storage now."""
+        if self._unwritten:
+            for settle in settles:
+                self._tell(self._unwritten.pop((settle.seq, settle.claim_no), ()))
+
+    # ---- telling ---------------------------------------------------------------------------------
+
+    def _tell(self, notices: Iterable[Notice]) -> None:
+        self._waiting.extend(notices)
+        self._feed()
+
+    def _feed(self) -> None:
+        while self._waiting and (room := self._open().room()) > 0:
+            few = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+            self._open().start([self._call(notice) for notice in few])
+
+    def _open(self) -> ProcessPool:
+        if self._pool is None:
+            pool = self._plan.pools.get("default", Pool(name="default"))
+            self._pool = ProcessPool(
+                Pool(name=NAME, slots=1, python=pool.python, env=pool.env),
+                self._loop,
+                self,
+                output_root=self._output_root,
+                backing=self._backing,
+                pythonpath=self._plan.pythonpath,
+            )
+        return self._pool
+
+    def _call(self, notice: Notice) -> Call:
+        number = next(self._numbers)
+        self._told[number] = notice
+        return Call(
+            seq=number,
+            claim_no=1,
+            run_id=f"{NAME}-{self._owner}",
+            attempt=1,
+            task=self._task,
+            payload=encode_arguments([list(self._modules), to_plain(notice)], {}),
+            trigger="signal",
+            tick=None,
+            missed=0,
+            due_at=notice.at,
+            timeout=None,
+            owner=self._owner,
+        )
+
+    def started(self, call: Call, at: int, pid: int | None) -> None:
+        """Nothing: a receiver may take its time."""
+
+    def ended(self, call: Call, ended: Ended) -> None:
+        """The receivers have heard; what they wrote, or what went wrong, is said in the log."""
+        notice = self._told.pop(call.seq)
+        if ended.ending is Ending.RECALLED:
+            self._waiting.appendleft(notice)  # one before it takes its time
+        if ended.output is not None:
+            text = tail(self._output_root, call.run_id, call.attempt, _TAIL).decode(errors="replace")
+            remove(self._output_root, [call.run_id])
+            self._emit(ReceiverSaid(text.strip()))
+        if ended.ending not in (Ending.OK, Ending.RECALLED):
+            self._emit(ReceiverFailed(f"{ended.outcome}: {ended.error or ''}"))
+        self._feed()
+
+    def close(self) -> None:
+        """End the worker now."""
+        if self._pool is not None:
+            self._pool.close()
+
+
+def _follow_ups(settle: Settle) -> Iterable[Notice]:
+    """The runs that are enqueued by the end of this one."""
+    for run in settle.follow:
+        yield Notice(signal=Signal.ENQUEUED, task=run.task, run_id=run.id, at=run.created_at)

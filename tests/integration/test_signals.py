@@ -1,0 +1,139 @@
+"""Signals and hooks through a real supervisor: who hears what, where, and in which order."""
+
+from __future__ import annotations
+
+from tests.live import Project, wait_until
+
+FILE = """
+modules: [work]
+pools: {side: {kind: thread, slots: 4}}
+tasks:
+  quiet: {call: "other:quiet"}
+"""
+WORK = """
+import os, sys, time
+from pathlib import Path
+from jobrunner import JobRunner
+
+HERE = Path(__file__).parent
+jobs = JobRunner(HERE / "jobs.yaml")
+
+def note(text):
+    with open(HERE / "heard", "a") as file:
+        file.write(text + "\\n")
+
+@jobs.signal()
+def everything(notice):
+    note(f"{notice.task}: {notice.signal} {notice.attempt} {notice.outcome}")
+
+@jobs.signal("complete")
+def after_the_write(notice):
+    note(f"{notice.task}: stored {jobs.handle(notice.run_id).result()!r}")
+    note(f"{notice.task}: in the worker of the task {os.environ.get('JOBRUNNER_TASK') == notice.task}")
+
+@jobs.signal("error")
+def broken(notice):
+    raise RuntimeError("a receiver that fails")
+
+@jobs.task
+def good():
+    return "value"
+
+@jobs.task(retries={"max": 1, "delay": "100ms"})
+def bad():
+    raise ValueError("no")
+
+@jobs.task(timeout="300ms", kill_after="1s")
+def slow():
+    time.sleep(3600)
+
+@jobs.task(on_success=["good"])
+def before():
+    return None
+
+@jobs.task(pool="side")
+def beside():
+    return None
+"""
+OTHER = """
+from pathlib import Path
+from jobrunner import JobRunner
+
+jobs = JobRunner(Path(__file__).with_name("jobs.yaml"))
+
+@jobs.signal("complete")
+def heard(notice):
+    with open(Path(__file__).with_name("other"), "a") as file:
+        file.write(notice.task + "\\n")
+
+def quiet():
+    return None
+"""
+
+
+def heard(project: Project, task: str, last: str) -> list[str]:
+    """What was heard of a task, once the last of it was: first in its workers, then in the listener.
+
+    The two are processes of their own: each has its order, and together they have none.
+    """
+    path = project.folder / "heard"
+
+    def lines() -> list[str]:
+        text = path.read_text() if path.exists() else ""
+        return [line.partition(": ")[2] for line in text.splitlines() if line.startswith(f"{task}: ")]
+
+    wait_until(lambda: last in lines(), lambda: f"{lines()}\n{project.logs()}")
+    found = lines()
+    return sorted(found, key=lambda line: not line.startswith("executing"))
+
+
+def started(project: Project) -> Project:
+    project.write(FILE)
+    project.write(WORK, "work.py")
+    project.write(OTHER, "other.py")
+    project.start()
+    return project
+
+
+def test_a_success_is_heard_after_its_result_is_stored(project: Project) -> None:
+    # rule 21
+    started(project).jobrunner("enqueue", "good", "--wait")
+    assert heard(project, "good", "in the worker of the task False") == [
+        "executing 1 None",
+        "complete 1 ok",
+        "stored 'value'",
+        "in the worker of the task False",
+    ]
+
+
+def test_each_failed_attempt_is_heard_and_what_comes_of_it(project: Project) -> None:
+    started(project).jobrunner("enqueue", "bad", "--wait")
+    assert heard(project, "bad", "error 2 exception ValueError") == [
+        "executing 1 None",
+        "executing 2 None",
+        "error 1 exception ValueError",
+        "retrying 1 exception ValueError",
+        "error 2 exception ValueError",
+    ]
+    text = project.logs()
+    wait_until(lambda: "a receiver that fails" in project.logs(), lambda: text)
+
+
+def test_a_timeout_is_heard_as_one_and_a_callback_as_enqueued(project: Project) -> None:
+    started(project).jobrunner("enqueue", "slow", "--wait")
+    assert heard(project, "slow", "timeout 1 timeout") == ["executing 1 None", "timeout 1 timeout"]
+    project.jobrunner("enqueue", "before", "--wait")
+    assert heard(project, "good", "complete 1 ok")[:2] == ["executing 1 None", "enqueued 0 None"]
+
+
+def test_the_kinds_of_workers_are_heard_alike(project: Project) -> None:
+    started(project).jobrunner("enqueue", "beside", "--wait")
+    assert heard(project, "beside", "complete 1 ok")[:2] == ["executing 1 None", "complete 1 ok"]
+
+
+def test_a_module_that_a_worker_imports_brings_its_receivers(project: Project) -> None:
+    started(project).jobrunner("enqueue", "quiet", "--wait")
+    other = project.folder / "other"
+    wait_until(other.exists, project.logs)
+    project.jobrunner("enqueue", "good", "--wait")
+    wait_until(lambda: "good" in other.read_text().split(), project.logs)
