@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobrunner.durations import SECOND, Micros
+from jobrunner.execution import Backing
 from jobrunner.ids import new_id
 from jobrunner.model import Claim, Ended, Ending, NewRun, State, Trigger, pool_lane
 from jobrunner.plan import Pool, PoolKind, Task
@@ -71,3 +72,10 @@ def an_end(ending: Ending = Ending.OK, **changes: Any) -> Ended:
 
 def a_pool(name: str = "commands", kind: PoolKind = PoolKind.COMMAND, slots: int = 8) -> Pool:
     return Pool(name=name, kind=kind, slots=slots)
+
+
+def _unasked(_call: object, _text: str, _reply: object) -> None: ...
+
+
+UNASKED = Backing("memory://", _unasked)
+"""For pools whose calls ask nothing."""

@@ -13,7 +13,7 @@ from jobrunner.execution.journal import Journal
 from jobrunner.lease import LeaseKeeper, Stage, stage_at
 from jobrunner.model import Ended, Ending, State
 from jobrunner.pools import Pools
-from tests.builders import NOON, a_run, a_task
+from tests.builders import NOON, UNASKED, a_run, a_task
 from tests.stage import ME, STATUS
 from tests.stage import Stage as Scene
 
@@ -26,7 +26,7 @@ class Keeping(Scene):
     def __init__(self, journal: Journal) -> None:
         super().__init__(a_task("dump"))
         self.over = self.recovered = 0
-        pools = Pools(loop=self.loop, sink=self.dispatcher, output_root="", journal=journal)
+        pools = Pools(loop=self.loop, sink=self.dispatcher, output_root="", journal=journal, backing=UNASKED)
         self.keeper = LeaseKeeper(
             owner=ME,
             loop=self.loop,

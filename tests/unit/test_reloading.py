@@ -12,14 +12,13 @@ import pytest
 from jobrunner import fingerprint as prints
 from jobrunner.difference import difference
 from jobrunner.durations import SECOND
-from jobrunner.execution import Backing
 from jobrunner.execution.journal import Journal
 from jobrunner.loop import EventLoop
 from jobrunner.model import Ended
 from jobrunner.plan import Plan, Pool, PoolKind, Retention
 from jobrunner.pools import LOOK, Pools
 from jobrunner.reloader import carried_over
-from tests.builders import a_task
+from tests.builders import UNASKED, a_task
 from tests.stage import HandClock
 
 PLAN = Plan(file="/jobs.yaml", hash="1", backend="memory://", timezone="UTC")
@@ -118,9 +117,6 @@ def test_of_a_missing_folder_the_nearest_one_is_watched(tmp_path: Path) -> None:
 # --- executors ------------------------------------------------------------------------------------------
 
 
-def unasked(_call: object, _text: str, _reply: object) -> None: ...
-
-
 class Nobody:
     def started(self, *_: object) -> None: ...
 
@@ -142,7 +138,7 @@ def test_only_changed_pools_get_new_executors(loop: EventLoop, tmp_path: Path) -
             sink=Nobody(),
             output_root=str(tmp_path),
             journal=journal,
-            backing=Backing("memory://", unasked),
+            backing=UNASKED,
         )
         first = pools.adopt(PLAN)
         assert pools.adopt(replace(PLAN, timezone="Europe/Paris")) == first
@@ -164,7 +160,7 @@ def test_a_pool_that_is_gone_drains_and_is_forgotten(loop: EventLoop, tmp_path: 
             sink=Nobody(),
             output_root=str(tmp_path),
             journal=journal,
-            backing=Backing("memory://", unasked),
+            backing=UNASKED,
         )
         for number in range(100):
             pools.adopt(replace(PLAN, pools={f"p{number}": a_command_pool(1)}))
