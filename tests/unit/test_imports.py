@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+import jobrunner
+
 
 def loaded(statement: str) -> set[str]:
     """The packages that this statement leaves in a fresh process."""
@@ -27,3 +29,29 @@ def test_a_worker_knows_neither_storage_nor_schedules() -> None:
 @pytest.mark.parametrize("name", ["current_run", "RetryRun", "CancelRun"])
 def test_what_a_task_imports_costs_no_schedules(name: str) -> None:
     assert loaded(f"from jobrunner import {name}").isdisjoint({"croniter", "pydantic", "sqlite3"})
+
+
+def test_the_package_alone_loads_nothing_of_itself() -> None:
+    code = "import jobrunner, sys; print(*(name for name in sys.modules if name.startswith('jobrunner')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["jobrunner"]
+
+
+HEAVY = {"pydantic", "yaml", "croniter", "click", "watchfiles", "asyncio", "sqlite3", "redis", "psycopg"}
+
+
+def test_a_program_with_tasks_pays_for_nothing_but_them() -> None:
+    declare = "from jobrunner import JobRunner, crontab; jobs = JobRunner(backend='memory://');"
+    assert loaded(f"{declare} jobs.task(print)").isdisjoint(HEAVY)
+    assert loaded(f"{declare} jobs.periodic_task(crontab(minute=0))(print)").isdisjoint(HEAVY)
+
+
+def test_an_enqueue_opens_its_storage_and_nothing_else() -> None:
+    statement = "import tempfile, os; os.chdir(tempfile.mkdtemp()); from jobrunner import JobRunner;"
+    statement += "jobs = JobRunner(backend='sqlite:///jobs.db'); jobs.task(len)([1])"
+    assert loaded(statement).isdisjoint(HEAVY - {"sqlite3"})
+
+
+@pytest.mark.parametrize("name", jobrunner.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(jobrunner, name) is not None
