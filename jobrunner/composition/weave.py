@@ -192,6 +192,7 @@ class Weaver:
         for number, handler in enumerate(handlers, taken + 1):
             run = self._run(handler, below(step, f"{letter}{number}"), Before(edges))
             self.runs.append(run._replace(trigger=Trigger.CALLBACK, compose='{"cause":true}'))
+            self.handlers(handler.on_failure, run.id, run.step or "", Condition.FAILED)
 
     # --- blocks ---------------------------------------------------------------------------------
 

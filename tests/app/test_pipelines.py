@@ -248,6 +248,18 @@ def test_a_handler_is_called_for_the_failure_of_its_step_alone(on: Tasks) -> Non
     assert on.calls == [(("second",), ("fail", "exception ValueError"))]
 
 
+def test_a_handler_may_have_a_handler(on: Tasks) -> None:
+    pipeline = on.fail.s(1).error(on.fail.s("handler").error(on.tell, "second").error(on.tell, "third"))
+    with pytest.raises(TaskFailed):
+        on.jobs.enqueue(pipeline).get()
+    assert sorted(each[0] for each in on.calls) == [("second",), ("third",)]  # type: ignore[index]
+    on.calls.clear()
+    quiet = on.fail.s(1).error(on.echo.s("fine").error(on.tell))
+    with pytest.raises(TaskFailed):
+        on.jobs.enqueue(quiet).get()
+    assert on.calls == [(("fine",), {})]
+
+
 def test_a_handler_of_the_whole_is_called_once(on: Tasks) -> None:
     pipeline = on.give.s(1).then(on.fail).error(on.tell, "whole")
     with pytest.raises(TaskFailed):
