@@ -136,6 +136,8 @@ class RunHandle(Generic[R_co]):
         import asyncio
 
         patience = None if timeout is None else duration(timeout, "timeout") / SECOND
+        if self._jobs.immediate:  # waiting is what makes its time pass
+            return _demand_final(await asyncio.to_thread(self._jobs._wait, self.id, patience), patience)
         end = None if patience is None else asyncio.get_running_loop().time() + patience
         look = FIRST_LOOK
         while True:

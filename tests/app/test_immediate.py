@@ -52,6 +52,20 @@ def test_a_call_is_executed_before_it_returns(jobs: JobRunner) -> None:
     assert jobs.enqueue("add", 1, b=1).get() == 2
 
 
+def test_coroutines_use_it_too(jobs: JobRunner) -> None:
+    @jobs.task
+    async def later(a: int) -> int:
+        await asyncio.sleep(0)
+        return a + 1
+
+    async def main() -> list[int]:
+        first = await jobs.aenqueue(later, 1)
+        second = await asyncio.to_thread(later.schedule, (2,), delay="1h")
+        return [await first.aget(timeout=5), await second.aget()]
+
+    assert asyncio.run(main()) == [2, 3]
+
+
 def test_values_go_through_the_same_encoding_as_the_real_thing(jobs: JobRunner) -> None:
     given: list[Any] = []
 
