@@ -128,6 +128,8 @@ def own_entry(task: Task[..., Any]) -> Entry:
     said = task.declared
     expires, priority = said.get("expires"), said.get("priority")
     args, kwargs = said.get("args", ()), said.get("kwargs", {})
+    unique = said.get("unique")
+    key: Mapping[str, Any] = unique if isinstance(unique, Mapping) else {"key": unique}
     assert isinstance(args, Sequence)
     assert isinstance(kwargs, Mapping)
     bare = forced_entry(task.name)
@@ -142,6 +144,8 @@ def own_entry(task: Task[..., Any]) -> Entry:
         kwargs=kwargs,
         parameters=None if task.function is None else parameters_of(task.function),
         policy=_policy(said),
+        unique=key.get("key"),
+        replaces=key.get("on_conflict") == "replace",
     )
 
 

@@ -15,16 +15,16 @@ Duration: TypeAlias = float | str | timedelta
 def duration(value: Duration, name: str) -> Micros:
     """Microseconds of a duration. Raises UsageError, naming the option, for what is none."""
     try:
-        if isinstance(value, timedelta):
-            return parse_duration(value.total_seconds())
-        return parse_duration(value)
+        return parse_duration(text_of(value))
     except DurationError as error:
         raise UsageError(f"{name}: {error.message}", help=error.help) from None
 
 
 def text_of(value: Duration) -> str | float:
-    """A duration as jobs.yaml writes it."""
-    return value.total_seconds() if isinstance(value, timedelta) else value
+    """A duration as jobs.yaml writes it; a float's error beyond the microsecond is nobody's wish."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def instant(value: datetime, zone: tzinfo | None) -> Micros:

@@ -242,13 +242,16 @@ class JobRunner(Hooking, Looking):
         self, calls: Sequence[tuple[Task[..., Any], Sequence[Any], Mapping[str, Any]]]
     ) -> RunGroup[Any]:
         entries: dict[str, Entry] = {}
-        runs = []
+        rows: list[NewRun] = []
+        heads: list[int] = []  # where each call's own run lies: a pipeline's steps follow it
         for task, args, kwargs in calls:
             if task.name not in entries:
                 entries[task.name] = self._entry(task)
-            occasion = self._occasion(task.terms)
-            runs.append(born(task, entries[task.name], args, kwargs, task.terms, occasion))
-        return RunGroup(self, self._add(runs))
+            run = born(task, entries[task.name], args, kwargs, task.terms, self._occasion(task.terms))
+            heads.append(len(rows))
+            rows.extend(self._rows(run, entries[task.name]))
+        handles = self._add(rows)
+        return RunGroup(self, [handles[head] for head in heads])
 
     def _entry(self, task: Task[..., Any]) -> Entry:
         """What is published about the task; of a declared one that is not, what its decorator says."""

@@ -237,6 +237,28 @@ def test_an_id_given_by_the_caller_makes_the_enqueue_repeatable(jobs: JobRunner)
     assert jobs.run("order-17").args == (1, 1)
 
 
+def test_floats_are_taken_for_what_they_mean(jobs: JobRunner) -> None:
+    @jobs.task(retry_delay=0.1 + 0.2)
+    def add() -> None: ...
+
+    assert add.declared["retries"] == {"max": 0, "delay": 0.3}
+    record = add.schedule(delay=0.1 + 0.2).record()
+    assert record.due_at == START + timedelta(milliseconds=300)
+
+
+def test_a_unique_key_of_a_decorator_names_arguments(jobs: JobRunner) -> None:
+    @jobs.task(unique="{order}")
+    def send(order: int) -> None: ...
+
+    @jobs.task(unique={"key": "{0}", "on_conflict": "replace"})
+    def index(page: str) -> None: ...
+
+    first = send(1)
+    assert [send(1) == first, send(2) == first, send(order=1) == first] == [True, False, True]
+    older, newer = index("a"), index("a")
+    assert (older.record().reason, newer.state) == ("superseded", State.QUEUED)
+
+
 def test_a_unique_key_refuses_a_second_run_and_gives_the_first(jobs: JobRunner) -> None:
     @jobs.task
     def send(order: int) -> None: ...
