@@ -51,7 +51,7 @@ def exec_command(session: Session, *, task: str, texts: Sequence[str], show_env:
 
     plan = plan_of(session)
     call = _call(session, _task(plan, task), texts)
-    inherited = _inherited(session)
+    inherited = inherited_environment(session)
     if show_env:
         return _show(session, plan, call, inherited)
     return _run(plan, call, inherited)
@@ -89,7 +89,7 @@ def _call(session: Session, task: Task, texts: Sequence[str]) -> Call:
 # ---- the environment of the service ----------------------------------------------------------------------
 
 
-def _inherited(session: Session) -> dict[str, str]:
+def inherited_environment(session: Session) -> dict[str, str]:
     """What attempts inherit: from the supervisor that is running here, else from this terminal."""
     from jobrunner.execution.environment import allowed
 

@@ -47,6 +47,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Door]]] = {
         "init": Door("files", "Write a first jobs.yaml."),
         "import-crontab": Door("import_crontab", "Turn a crontab into a jobs.yaml."),
         "schema": Door("files", "Print the JSON Schema of jobs.yaml, for editors."),
+        "doctor": Door("doctor", "Look for what keeps this installation from working well."),
         "systemd": Door("systemd", "Print a systemd unit for a jobs.yaml."),
         "completion": Door("completion", "Print the completion script of a shell."),
     },

@@ -232,6 +232,12 @@ def data_version(connection: sqlite3.Connection) -> int:
     return number
 
 
+def library_version() -> tuple[int, int, int]:
+    """Of the SQLite library in use."""
+    major, minor, patch = sqlite3.sqlite_version_info
+    return major, minor, patch
+
+
 def _demand_sqlite() -> None:
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         wanted = ".".join(map(str, OLDEST_SQLITE))
