@@ -191,6 +191,24 @@ def _check_string(what: str, value: object, *, reserved: int) -> None:
 # ---- retry -----------------------------------------------------------------------------------------------
 
 
+def retried(
+    entry: Entry | None,
+    run: Run,
+    old: Sequence[Run],
+    entries: Callable[[str], Entry | None],
+    *,
+    run_id: str,
+    now: Micros,
+) -> tuple[NewRun, ...]:
+    """The rows of a retry; `old` are those of the pipeline of which the run is the root, if it is one."""
+    if run.join is None:
+        return (retry(entry, run, run_id=run_id, now=now),)
+    from .composition import retried as woven
+
+    known = entry or Entry(name=run.task, kind="pipeline", pool=run.pool, lane=run.lane)
+    return woven(retry(known, run, run_id=run_id, now=now), entry, old, entries)
+
+
 def retry(entry: Entry | None, run: Run, *, run_id: str, now: Micros) -> NewRun:
     """A new run with the arguments, priority and options of a final one. Raises UsageError for a live one."""
     if not run.state.is_final:

@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from typing import NamedTuple
 
-from .plan import Plan, Task
+from .catalogue import scheduled
+from .plan import Pipeline, Plan, Task
 
 _TOLD_BY_NAME = ("pools", "locks")  # one by one, as pools.NAME
-_NO_SETTING = ("file", "hash", "tasks", "watched", "fingerprint", *_TOLD_BY_NAME)
+_NO_SETTING = ("file", "hash", "tasks", "pipelines", "watched", "fingerprint", *_TOLD_BY_NAME)
 
 
 class Difference(NamedTuple):
-    """Names of tasks, and of settings of the file such as `timezone` or `pools.default`."""
+    """Names of tasks and pipelines, and of settings of the file such as `timezone` or `pools.default`."""
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
@@ -26,17 +27,20 @@ class Difference(NamedTuple):
 
 def difference(old: Plan, new: Plan) -> Difference:
     """What is otherwise in the new plan."""
-    both = [name for name in new.tasks if name in old.tasks]
+    before = {each.name: _said(each) for each in scheduled(old)}
+    after = {each.name: _said(each) for each in scheduled(new)}
     return Difference(
-        added=tuple(name for name in new.tasks if name not in old.tasks),
-        changed=tuple(name for name in both if _said(old.tasks[name]) != _said(new.tasks[name])),
-        removed=tuple(name for name in old.tasks if name not in new.tasks),
+        added=tuple(name for name in after if name not in before),
+        changed=tuple(name for name, said in after.items() if before.get(name, said) != said),
+        removed=tuple(name for name in before if name not in after),
         settings=tuple(_settings(old, new)),
     )
 
 
-def _said(task: Task) -> Task:
+def _said(task: Task | Pipeline) -> Task | Pipeline:
     """The task without what is found out about it, and without its line: lines move with every edit."""
+    if isinstance(task, Pipeline):
+        return replace(task, line=0, blocked=None)
     return replace(task, line=0, parameters=None, required=(), blocked=None)
 
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import click
 
 from jobrunner.catalogue import Entry
-from jobrunner.client import enqueue, forced_entry
+from jobrunner.client import enqueue, forced_entry, whole
 from jobrunner.durations import Micros
-from jobrunner.errors import UsageError
+from jobrunner.errors import JobRunnerError, UsageError
 from jobrunner.ids import new_id
 from jobrunner.model import NewRun
-from jobrunner.storage import Storage
+from jobrunner.storage import RunFilter, Storage
 
 from .arguments import parse_arguments
 from .command import TASK, command
@@ -31,6 +31,9 @@ from .words import rfc3339
 @click.option(
     "--expires", metavar="DURATION", help="Give up when it has not started this long after it is due."
 )
+@click.option(
+    "--unique", metavar="KEY", help="Refuse it while a run of the task with this key is not over (exit 1)."
+)
 @click.option("--wait", is_flag=True, help="Wait for its end and print the result.")
 @click.option("--timeout", metavar="DURATION", help="With --wait: stop waiting after this time (exit 124).")
 @click.option("--exit-status", is_flag=True, help="With --wait: exit with the command's own code.")
@@ -46,6 +49,7 @@ def enqueue_command(
     at: str | None,
     priority: int | None,
     expires: str | None,
+    unique: str | None,
     wait: bool,
     timeout: str | None,
     exit_status: bool,
@@ -71,9 +75,11 @@ def enqueue_command(
         due_at=_due_at(session, delay, at, now),
         priority=priority,
         expires=None if expires is None else duration(expires, "--expires"),
+        unique=unique,
     )
     storage = session.storage(create=force)
-    storage.add([run])
+    if not storage.add(whole(run, entry, storage.entry))[0]:
+        raise _refused(storage, run)
     _warn(session, storage, entry)
     if not wait:
         _print_run(session, run)
@@ -82,6 +88,17 @@ def enqueue_command(
 
     patience = None if timeout is None else duration(timeout, "--timeout")
     return wait_for_result(session, run.id, entry, patience=patience, exit_status=exit_status, logs=logs)
+
+
+def _refused(storage: Storage, run: NewRun) -> JobRunnerError:
+    """Its unique key is held: by which run, and what can be done."""
+    holders = storage.runs(RunFilter(unique=run.unique, limit=1)) if run.unique else []
+    key = (run.unique or "").partition(":")[2]
+    held = f" by run {holders[0].id} ({holders[0].state})" if holders else ""
+    return JobRunnerError(
+        f"{run.task} is not enqueued: the unique key {key!r} is held{held}",
+        help=f"wait for it, or jobrunner cancel {holders[0].id}" if holders else "try again",
+    )
 
 
 def _check_options(*, delay: str | None, at: str | None, wait: bool, needs_wait: bool) -> None:

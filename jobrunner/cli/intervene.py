@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Final
 
 import click
 
-from jobrunner.client import retry
+from jobrunner.catalogue import Entry
+from jobrunner.client import retried
+from jobrunner.durations import Micros
 from jobrunner.errors import NotFound, UsageError
 from jobrunner.ids import new_id, short_id
 from jobrunner.model import FINAL, NewRun, Run, State
@@ -19,6 +22,7 @@ from .screen import say
 from .session import Session
 from .words import plural
 
+MOST_STEPS: Final = 100_000  # rows of one pipeline
 MOST: Final = 10_000  # runs touched by one command; said when there are more
 LIVE: Final = tuple(state for state in State if state not in FINAL)
 NOT_BEGUN: Final = tuple(state for state in LIVE if state is not State.RUNNING)
@@ -38,23 +42,40 @@ def cancel_command(session: Session, *, target: str | None, queued: bool) -> int
     storage = session.storage() if runs else None
     done = storage.cancel([run.id for run in runs], session.now()) if storage else []
     cancelled = [run for run, is_done in zip(runs, done, strict=True) if is_done]
-    running = [run for run in cancelled if run.state is State.RUNNING]
+    running = [run for run in cancelled if _is_ending(session, run)]
     _report_cancelled(session, cancelled, running, target)
     return 0
+
+
+def _is_ending(session: Session, run: Run) -> bool:
+    """Whether its supervisor has to end it, or (a pipeline) a step of it."""
+    if run.join is None:
+        return run.state is State.RUNNING
+    return not session.storage().run(run.id).state.is_final
 
 
 def _to_cancel(session: Session, target: str | None, *, queued: bool) -> list[Run]:
     if target is None and not queued:
         raise UsageError("cancel what?", help="name a run or a task, or say --queued")
     if target is not None:
-        return runs_meant(session, target, states=NOT_BEGUN if queued else LIVE, limit=MOST)
-    return session.storage().runs(RunFilter(states=NOT_BEGUN, limit=MOST)) if session.exists() else []
+        runs = runs_meant(session, target, states=NOT_BEGUN if queued else LIVE, limit=MOST)
+    else:
+        runs = session.storage().runs(RunFilter(states=NOT_BEGUN, limit=MOST)) if session.exists() else []
+    return [run for run in runs if not queued or _has_not_begun(session, run)]
+
+
+def _has_not_begun(session: Session, run: Run) -> bool:
+    """A pipeline has begun with its first step; a step that waits is not taken out of one that has."""
+    if run.pipeline is not None:
+        return False
+    steps = session.storage().runs(RunFilter(pipeline=run.id, limit=MOST)) if run.join is not None else []
+    return not any(step.claim_no for step in steps)
 
 
 def _report_cancelled(session: Session, cancelled: list[Run], running: list[Run], target: str | None) -> None:
     screen = session.screen()
     if session.json:
-        at_once = [run.id for run in cancelled if run.state is not State.RUNNING]
+        at_once = [run.id for run in cancelled if run not in running]
         screen.json({"cancelled": at_once, "ending": [run.id for run in running]})
         return
     for run in cancelled:
@@ -73,14 +94,32 @@ def _report_cancelled(session: Session, cancelled: list[Run], running: list[Run]
 )
 @click.pass_obj
 def retry_command(session: Session, *, target: str | None, failed: bool) -> int:
-    """Run a final RUN again, or the latest unsuccessful run of a TASK: a new run, with the same arguments."""
-    runs = _to_retry(session, target, failed=failed)
+    """Run a final RUN again, or the latest unsuccessful run of a TASK: a new run, with the same arguments.
+
+    A pipeline goes on from its failed steps: what has succeeded keeps its result. So does it for one of its
+    steps.
+    """
+    runs = _roots(session, _to_retry(session, target, failed=failed))
     now = session.now()
-    new = [retry(entry, run, run_id=new_id(now), now=now) for run, entry in with_entries(session, runs)]
+    new = [_rows(session, run, entry, now) for run, entry in with_entries(session, runs)]
     if new:
-        session.storage().add(new)
-    _report_retried(session, runs, new)
+        session.storage().add([row for rows in new for row in rows])
+    _report_retried(session, runs, [rows[0] for rows in new])
     return 0
+
+
+def _roots(session: Session, runs: list[Run]) -> list[Run]:
+    """The runs, with the pipeline in the place of its steps."""
+    ids = dict.fromkeys(run.pipeline or run.id for run in runs)
+    known = {run.id: run for run in runs}
+    return [known.get(run_id) or session.storage().run(run_id) for run_id in ids]
+
+
+def _rows(session: Session, run: Run, entry: Entry | None, now: Micros) -> Sequence[NewRun]:
+    """The rows of a retry."""
+    storage = session.storage()
+    old = storage.runs(RunFilter(pipeline=run.id, limit=MOST_STEPS)) if run.join is not None else []
+    return retried(entry, run, old, storage.entry, run_id=new_id(now), now=now)
 
 
 def _to_retry(session: Session, target: str | None, *, failed: bool) -> list[Run]:

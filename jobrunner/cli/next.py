@@ -11,10 +11,11 @@ from typing import Final
 
 import click
 
+from jobrunner.catalogue import scheduled
 from jobrunner.client import unknown_task
 from jobrunner.durations import SECOND, Micros, format_duration, from_micros, to_micros
 from jobrunner.errors import UsageError
-from jobrunner.plan import Plan, Task
+from jobrunner.plan import Pipeline, Plan, Task
 from jobrunner.schedule import Schedule, ScheduleError
 
 from .command import TASK, command
@@ -113,12 +114,12 @@ def _timetable(session: Session, what: str, tz: str | None) -> Timetable:
     if not _NAME.fullmatch(what):
         return Timetable(schedules=[_parsed(what, tz)])
     plan = _plan(session) if session.config_or_none() is not None else None
-    if plan is not None and what in plan.tasks:
-        return _of_task(plan.tasks[what], tz)
+    if plan is not None and what in (named := {each.name: each for each in scheduled(plan)}):
+        return _of_task(named[what], tz)
     try:
         return Timetable(schedules=[Schedule.parse(what, tz)])
     except ScheduleError:
-        raise unknown_task(what, plan.tasks if plan else ()) from None
+        raise unknown_task(what, [each.name for each in scheduled(plan)] if plan else ()) from None
 
 
 def _parsed(text: str, tz: str | None) -> Schedule:
@@ -128,7 +129,7 @@ def _parsed(text: str, tz: str | None) -> Schedule:
         raise UsageError(error.message, help=error.help) from None
 
 
-def _of_task(task: Task, tz: str | None) -> Timetable:
+def _of_task(task: Task | Pipeline, tz: str | None) -> Timetable:
     if not task.schedules:
         raise UsageError(
             f"{task.name} has no schedule: it runs on demand", help=f"jobrunner enqueue {task.name}"
@@ -192,7 +193,7 @@ def _joined(notes: Sequence[str]) -> Iterator[str]:
 def _next_of_file(session: Session, number: int, tz: str | None, start: str | None) -> int:
     plan = _plan(session)
     after = _start(session, start, zone_named(plan.timezone))
-    tables = [_of_task(task, tz) for task in plan.tasks.values() if task.schedules and task.enabled]
+    tables = [_of_task(task, tz) for task in scheduled(plan) if task.schedules and task.enabled]
     named = (_named(table, after) for table in tables)
     merged = [pair for pair, _ in zip(heapq.merge(*named), range(number), strict=False)]
     screen = session.screen()

@@ -48,7 +48,7 @@ def pause_command(
         end = moment(until, "--until", now=now, zone=zone)
         if end <= now:
             raise UsageError(f"--until: {absolute(end, zone)} is over", help="give a time to come")
-    pause = Pause(target=target, since=now, until=end, by=_user(session), reason=reason)
+    pause = Pause(target=target, since=now, until=end, by=user(session), reason=reason)
     session.storage().pause(pause)
     if session.json:
         session.screen().json(pause_document(pause))
@@ -112,8 +112,8 @@ def _again(target: str) -> str:
     return {"task": name, "pool": f"--pool {name}"}.get(kind, "--all")
 
 
-def _user(session: Session) -> str:
-    """Who pauses: behind sudo, the person and not root."""
+def user(session: Session) -> str:
+    """Who does this: behind sudo, the person and not root."""
     for name in ("SUDO_USER", "LOGNAME", "USER"):
         if session.environ.get(name):
             return session.environ[name]

@@ -38,6 +38,8 @@ SECTIONS: Final[Mapping[str, Mapping[str, Door]]] = {
         "retry": Door("intervene", "Run failed runs again."),
         "pause": Door("pausing", "Hold back a task, a pool or everything."),
         "resume": Door("pausing", "End a pause."),
+        "revoke": Door("revoking", "Cancel what would start: of a task, or a run."),
+        "restore": Door("revoking", "End a revocation."),
         "notify": Door("notify", "Send a notification, to see that it arrives."),
         "reload": Door("reload", "Put what the file says now in force."),
         "prune": Door("prune", "Remove old runs now."),

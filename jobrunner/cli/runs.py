@@ -132,21 +132,51 @@ def show_run(session: Session, run: Run) -> None:
     """`show RUN`: all that its row says, and its attempts."""
     entry, attempts = session.storage().entry(run.task), session.storage().attempts(run.id)
     screen = session.screen(session.zone())
+    members = _members(session, run)
     if session.json:
-        screen.json(run_document(run, entry, attempts))
+        document = run_document(run, entry, attempts)
+        if run.join is not None:
+            document["steps"] = [run_document(each, known) for each, known in with_entries(session, members)]
+        screen.json(document)
         return
-    screen.facts(_facts(screen, run, entry))
+    screen.facts(_facts(screen, run, entry, members))
+    if members:
+        from .tree import write_tree
+
+        screen.line()
+        write_tree(screen, members)
     if len(attempts) > 1:
         screen.line()
         screen.table(
             ("TRY", "OUTCOME", "STARTED", "TOOK", "PID"), [_attempt_row(screen, a) for a in attempts]
         )
-    if run.error:
+    if run.error and run.join is not None:
+        screen.line(screen.text(f"\nfailed: {run.error}"))
+    elif run.error:
         screen.line()
         screen.line(screen.text("\n".join(last_lines(run.error, ERROR_LINES) if screen.tty else [run.error])))
 
 
-def _facts(screen: Screen, run: Run, entry: Entry | None) -> dict[str, str]:
+def _members(session: Session, run: Run) -> list[Run]:
+    """What belongs to a pipeline, in the order of its steps; nothing for another run."""
+    if run.join is None or run.pipeline is not None:
+        return []
+    from .tree import MOST, in_order
+
+    rows = session.storage().runs(RunFilter(pipeline=run.id, limit=MOST))
+    return in_order([each for each in rows if each.id != run.id])
+
+
+def _steps(members: Sequence[Run]) -> str:
+    if not members:
+        return ""
+    from .tree import progress
+
+    done, known = progress(members)
+    return f"{done}/{known} over"
+
+
+def _facts(screen: Screen, run: Run, entry: Entry | None, members: Sequence[Run]) -> dict[str, str]:
     most = max_attempts(run, entry)
     args, kwargs = arguments_of(run)
     facts = {
@@ -154,6 +184,11 @@ def _facts(screen: Screen, run: Run, entry: Entry | None) -> dict[str, str]:
         "task": run.task,
         "state": screen.paint(f"{SYMBOLS[run.state]} {run.state.value}", COLOURS.get(run.state)),
         "result": "" if run.state.value == standing(run) else one_line(standing(run)) + _folded(run),
+        "steps": _steps(members),
+        "pipeline": ""
+        if run.pipeline is None
+        else f"step {run.step} of {run.pipeline_name} ({run.pipeline})",
+        "unique": "" if run.unique is None else run.unique.partition(":")[2],
         "trigger": run.trigger.value,
         "tick": "" if run.tick is None else screen.past(run.tick),
         "enqueued": screen.past(run.created_at),
@@ -161,7 +196,7 @@ def _facts(screen: Screen, run: Run, entry: Entry | None) -> dict[str, str]:
         "started": "" if run.started_at is None else screen.past(run.started_at),
         "finished": "" if run.finished_at is None else screen.past(run.finished_at),
         "took": "" if _took(run) == "—" else _took(run),
-        "attempt": f"{run.attempt} of {most}" if most and run.attempt <= most else str(run.attempt),
+        "attempt": _attempts(run, most),
         "arguments": _arguments(args, kwargs),
         "priority": str(run.priority),
         "pool": run.pool,
@@ -170,6 +205,12 @@ def _facts(screen: Screen, run: Run, entry: Entry | None) -> dict[str, str]:
         "detail": _detail(run),
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _attempts(run: Run, most: int | None) -> str:
+    if run.join is not None:
+        return ""
+    return f"{run.attempt} of {most}" if most and run.attempt <= most else str(run.attempt)
 
 
 def _arguments(args: object, kwargs: object) -> str:
@@ -181,6 +222,8 @@ def _detail(run: Run) -> str:
     detail = json.loads(run.detail) if run.detail else {}
     if "retry_of" in detail:
         return f"repeats run {detail['retry_of']}"
+    if "kept" in detail:
+        return f"kept from run {detail['kept']}"
     if "holder" in detail:
         return f"run {detail['holder']} was in its way"
     return f"stands for {detail['count']} ticks" if "count" in detail else ""

@@ -67,7 +67,8 @@ def _run(session: Session, target: str) -> Run | None:
 def _is_in_file(session: Session, target: str) -> bool:
     from .files import plan_of
 
-    return session.has_file() and target in plan_of(session).tasks
+    plan = plan_of(session) if session.has_file() else None
+    return plan is not None and (target in plan.tasks or target in plan.pipelines)
 
 
 # ---- a task ----------------------------------------------------------------------------------------------
@@ -89,8 +90,9 @@ def _show_task(session: Session, task: str) -> None:
 
 def _settings(session: Session, task: str) -> list[Setting]:
     """What the file says; a storage that is named without a file only knows what was published."""
-    if not session.has_file():
-        return _published(session.entry(task))
+    known = session.entry_or_none(task)
+    if not session.has_file() or (known is not None and known.kind == "pipeline"):
+        return _published(known or session.entry(task))
     from jobrunner.config.effective import effective
 
     return effective(session.config_file(), task, environ=session.environ)
@@ -104,12 +106,24 @@ def _published(entry: Entry) -> list[Setting]:
         "args": list(entry.args),
         "kwargs": dict(entry.kwargs),
         "schedule": entry.schedule,
-        "pool": entry.pool,
+        "steps": _steps(entry),
+        "timeout": entry.timeout,
+        "unique": entry.unique,
+        "pool": entry.pool or None,
         "priority": entry.priority,
         "expires": entry.expires,
         "enabled": entry.enabled,
     }
     return [Setting(key=key, value=value, origin="published") for key, value in values.items()]
+
+
+def _steps(entry: Entry) -> object:
+    """The steps of a pipeline, as a file would name them."""
+    if entry.composition is None:
+        return None
+    from jobrunner.composition import from_text, outline
+
+    return outline(from_text(entry.composition).steps)
 
 
 def _row(setting: Setting) -> list[Cell]:

@@ -102,7 +102,8 @@ def plural(number: int, word: str) -> str:
 def standing(run: Run) -> str:
     """How a run stands, in words: its reason or outcome when it is final, else its state."""
     if not run.state.is_final:
-        return run.state.value
+        is_pipeline = run.state is State.WAITING and run.join is not None and run.pipeline is None
+        return State.RUNNING.value if is_pipeline else run.state.value
     if run.state is State.SUCCEEDED:
         return "ok" if run.outcome in (None, "ok") else str(run.outcome)
     if run.state is State.FAILED:

@@ -13,7 +13,7 @@ YAML and Python build the same tree. Everything here is pure: values in, values 
 """
 
 from .inputs import Composed, called_for, cause_of, compose, grow
-from .spec import MAP_POOL, Map, Nested, Node, Parallel, Pipeline, Step, Steps, from_text, to_text
+from .spec import MAP_POOL, Map, Nested, Node, Parallel, Pipeline, Step, Steps, from_text, outline, to_text
 from .weave import ANONYMOUS, MAP, Entries, begin, called, retried
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "compose",
     "from_text",
     "grow",
+    "outline",
     "retried",
     "to_text",
 ]

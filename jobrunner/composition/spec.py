@@ -94,6 +94,17 @@ def from_text(text: str) -> Any:
         raise ValueError(f"no text of a pipeline: {text!a:.200}") from error
 
 
+def outline(node: Node) -> object:
+    """The tree as a file would write it, names alone."""
+    if isinstance(node, Steps):
+        return [outline(each) for each in node.steps]
+    if isinstance(node, Parallel):
+        return {"parallel": [outline(each) for each in node.members]}
+    if isinstance(node, Map):
+        return {"map": {"task": node.step.task, "over": "input" if node.over is None else list(node.over)}}
+    return node.name if isinstance(node, Nested) else node.task
+
+
 # Each kind of node, by the one letter that stands before its fields in the text.
 _KINDS: Mapping[str, type] = {
     "p": Pipeline,

@@ -33,14 +33,15 @@ from .backend import BackendError, backend_url
 from .declared import Module, ask, over, parts_of
 from .discover import Target
 from .draft import Draft, absolute, mapping
+from .file_models import FileModel
 from .fits import check_fit, check_pool
 from .kinds import nearest, suggestion
 from .notices import mail_of, notify_of
+from .pipelines import Composer, PipelineDraft
 from .problems import Findings, Place
 from .rules import Rules
 from .schema import (
     DefaultsModel,
-    FileModel,
     LimitsModel,
     LockModel,
     OutputModel,
@@ -50,6 +51,7 @@ from .schema import (
     TaskModel,
 )
 from .sources import Part, Reading
+from .unique import rate_of, unique_of
 
 WORKER_KEYS: Final = ("python", "max_calls", "max_age", "max_memory", "on_startup", "on_shutdown")
 COMMAND_ONLY: Final = (
@@ -92,6 +94,7 @@ class Building:
         rules = Rules(zone=zone, now=self.now, findings=self.findings)
         tasks = {draft.name: self._task(draft, rules) for draft in self.drafts.values()}
         retention, stop = self.file.retention, self.file.shutdown_timeout
+        pipelines = Composer(self.findings, self._declares("tasks"), self._pipelines()).made(rules)
         return Plan(
             file=self.main.source.path if self.target is None else self.target.path,
             backend=self._backend(),
@@ -104,6 +107,7 @@ class Building:
             shutdown_timeout=30 * SECOND if stop is None else stop,
             tasks=tasks,
             receivers=self.receivers,
+            pipelines=pipelines,
             watched=tuple(self.reading.watched),
             hash=self.reading.hash,  # last: env files of tasks are read on the way
             fingerprint=self.reading.fingerprint,
@@ -197,6 +201,13 @@ class Building:
         self.findings.error(declared.named_at, "duplicate-task", message, hint=hint)
         return known
 
+    def _pipelines(self) -> dict[str, PipelineDraft]:
+        return {
+            name: PipelineDraft(name=name, part=part, own=own)
+            for part in self.reading.parts
+            for name, own in self._new(part, "pipelines")
+        }
+
     def _new(self, part: Part, section: str) -> Iterator[tuple[str, Any]]:
         """What a file declares and none before it did."""
         for name, declared in (getattr(part.model, section) or {}).items():
@@ -266,6 +277,8 @@ class Building:
             expires=get("expires"),
             priority=get("priority") or 0,
             lock=self._lock(draft, get("lock")),
+            rate_limit=rate_of(get("rate_limit")),
+            unique=unique_of(get("unique")),
             pool=self._pool_of(draft),
             on_interrupt=get("on_interrupt") or "requeue",
             max_crashes=_or(get("max_crashes"), 3),
@@ -340,7 +353,7 @@ class Building:
 
     def _callbacks(self, draft: Draft, key: str) -> tuple[str, ...]:
         names = tuple(draft.get(key) or ())
-        known = {**self._declares("tasks"), **self.drafts} if names else {}
+        known = {**self._declares("tasks"), **self._declares("pipelines"), **self.drafts} if names else {}
         for index, name in enumerate(names):
             if name not in known:
                 hint = suggestion(name, known.keys() - {draft.name}, what="tasks")

@@ -13,10 +13,11 @@ from typing import Any, Final
 from yaml.nodes import MappingNode, Node
 
 from ..plan import Pool
+from .file_models import IncludedModel
 from .load import MAP
 from .problems import Findings, Place
 from .reading import Source
-from .schema import IncludedModel, TaskModel
+from .schema import TaskModel
 from .sources import Part
 from .validate import check_names, validate
 from .values import Document, Path

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from .schema import FileModel, LockModel, RetriesModel
+from .file_models import FileModel
+from .schema import LockModel, RetriesModel, UniqueModel
+from .step_models import StepModel
 
 DIALECT: Final = "http://json-schema.org/draft-07/schema#"
 _SECTIONS: Final = ("tasks", "pools", "locks")
@@ -29,6 +31,8 @@ def json_schema() -> dict[str, Any]:
     definitions = made.pop("$defs")
     definitions["RetriesModel"] = _definition(RetriesModel)
     definitions["LockModel"] = _definition(LockModel)
+    definitions["UniqueModel"] = _definition(UniqueModel)
+    definitions["StepModel"] = _definition(StepModel)
     document = {"$schema": DIALECT, **made, "$defs": definitions}
     tidy: dict[str, Any] = _tidy(document, top=True)
     return _renamed(tidy)
@@ -36,8 +40,8 @@ def json_schema() -> dict[str, Any]:
 
 def _definition(model: Any) -> dict[str, Any]:
     schema: dict[str, Any] = model.model_json_schema(schema_generator=_Plain)
-    schema.pop("$defs", None)
-    return schema
+    inner = schema.pop("$defs", {})
+    return inner.get(model.__name__, schema) if "$ref" in schema else schema
 
 
 def _tidy(schema: Any, *, top: bool = False) -> Any:

@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from typing import Final
 
 NOT_YET: Final[Mapping[str, frozenset[str]]] = {
-    "file": frozenset({"pipelines"}),
     "task": frozenset(
         {
             "catch_up_limit",
-            "rate_limit",
-            "unique",
         }
     ),
 }

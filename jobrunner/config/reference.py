@@ -11,11 +11,11 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from .file_models import FileModel
 from .json_schema import json_schema
 from .kinds import Kind
 from .notyet import BACKENDS_LATER, CATCH_UP_LATER, NOT_YET, OVERLAP_LATER
 from .schema import (
-    FileModel,
     LimitsModel,
     LockModel,
     LockSlotsModel,
@@ -26,7 +26,9 @@ from .schema import (
     RetentionModel,
     RetriesModel,
     TaskModel,
+    UniqueModel,
 )
+from .step_models import PipelineModel, StepModel
 
 __all__ = ["json_schema", "ordered_keys", "reference"]
 
@@ -105,6 +107,46 @@ _SCHEDULES: Final = """\
 | `{cron: "30 2 * * *", timezone: ..., args: ..., kwargs: ...}` | a mapping may replace these for its runs |
 """
 
+_PIPELINES: Final = """\
+## Pipelines
+
+A pipeline is started as one thing, by its schedule or by `jobrunner enqueue`, and is paused, cancelled and
+shown as one thing; its name is one of the tasks' names. `steps` is a list; each step is the name of a task or
+of another pipeline, or a mapping with one of `task`, `parallel` and `map`.
+
+```yaml
+pipelines:
+  nightly-report:
+    schedule: "0 4 * * 1-5"
+    timeout: 2h
+    steps:
+      - extract
+      - parallel: [load-eu, [load-us, check-us]]     # a list inside is a sequence
+      - {task: render, kwargs: {format: pdf}, retries: 2}
+      - map: {task: mail, over: [ann@example.com, bob@example.com]}
+    on_failure: [page-ops]
+tasks:
+  extract: {command: extract.sh}
+  load-eu: {command: load.sh eu}
+  load-us: {command: load.sh us}
+  check-us: {command: check.sh us}
+  render: {command: 'render.sh "$JOBRUNNER_ARG_FORMAT"'}
+  mail: {command: 'mail.sh "$1"'}
+  page-ops: {command: 'page.sh "$JOBRUNNER_FAILED_TASK failed: $JOBRUNNER_FAILED_REASON"'}
+```
+"""
+
+_INPUT: Final = """\
+- A step gets the result of the step before it: a tuple extends its `args`, a mapping its `kwargs` (never over
+  those that the step itself gives), any other value but None is appended to its `args`. After `parallel` and
+  `map` it is the list of the members' results, in their order.
+- A command gets it as JSON on its standard input and, up to 32 KiB, as `JOBRUNNER_INPUT`. The result of a
+  command is what it wrote to stdout, stripped; parsed when its task says `result: json`.
+- When a step does not succeed, the steps after it are skipped (`upstream failed`), and the pipeline has
+  failed. Members of a `parallel` that are under way go on. `on_failure` of a step or of the pipeline is told
+  what failed, like a task's own. `jobrunner retry` does again what failed, and keeps what had succeeded.
+"""
+
 _VALUES: Final = """\
 ## Values
 
@@ -149,6 +191,13 @@ def reference() -> str:
         _NOTIFY,
         _table(NotifyModel),
         _SCHEDULES,
+        _PIPELINES,
+        _table(PipelineModel),
+        "### Steps\n",
+        _table(StepModel, [key for key in StepModel.model_fields if key != "sequence"]),
+        _INPUT,
+        "### unique\n",
+        _table(UniqueModel),
         "## Pools\n\nThere are two without a word: `default` for calls, `commands` for commands.\n",
         _table(PoolModel),
         "## Locks\n",

@@ -6,12 +6,22 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from ..plan import ScheduleRule
 from ..schedule import Schedule, ScheduleError
-from .draft import Draft
 from .problems import Findings, Place
+
+
+class Scheduled(Protocol):
+    """What is asked of the draft of a task or a pipeline."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def own(self) -> Any: ...
+    def get(self, key: str) -> Any: ...
+    def place(self, key: str, *inside: str | int) -> Place: ...
 
 
 class Rules:
@@ -24,7 +34,7 @@ class Rules:
         self._zones: set[str] = set()
         self._known: dict[tuple[str, str], Schedule] = {}
 
-    def of(self, draft: Draft) -> Iterator[ScheduleRule]:
+    def of(self, draft: Scheduled) -> Iterator[ScheduleRule]:
         """The schedules of a task; what is wrong or odd about them goes to the findings."""
         zone = self._zone_of(draft)
         seen: set[str] = set()
@@ -41,7 +51,7 @@ class Rules:
             seen.add(rule.key)
             yield rule
 
-    def _zone_of(self, draft: Draft) -> str:
+    def _zone_of(self, draft: Scheduled) -> str:
         """The zone of a task's schedules; the file's, when its own one is not known."""
         given = draft.get("timezone")
         if given is None or given in self._zones:
@@ -55,7 +65,7 @@ class Rules:
             return self._zone
         return str(given)
 
-    def _schedule(self, draft: Draft, source: Any, zone: str, place: Place) -> ScheduleRule | None:
+    def _schedule(self, draft: Scheduled, source: Any, zone: str, place: Place) -> ScheduleRule | None:
         try:
             schedule = self._parsed(source, zone, draft.name)
         except ScheduleError as error:

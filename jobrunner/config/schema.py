@@ -23,7 +23,6 @@ from .kinds import (
     Flag,
     Keywords,
     Kind,
-    Modules,
     Name,
     Names,
     Percent,
@@ -44,8 +43,9 @@ from .kinds import (
     whole,
 )
 from .notyet import CATCH_UP_LATER, OVERLAP_LATER
+from .unique import rate
 
-_STRICT = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=False)
+STRICT = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=False)
 
 Count: TypeAlias = Annotated[int, whole(0, 1_000_000)]
 Positive: TypeAlias = Annotated[int, whole(1, 1_000_000_000)]
@@ -58,6 +58,7 @@ Crashes: TypeAlias = Annotated[int, whole(0, 1000)]
 Overlap: TypeAlias = Annotated[str, choice("skip", "allow", later=OVERLAP_LATER)]
 CatchUp: TypeAlias = Annotated[str, choice("none", "one", later=CATCH_UP_LATER)]
 OnBusy: TypeAlias = Annotated[str, choice("wait", "skip", "fail")]
+OnConflict: TypeAlias = Annotated[str, choice("refuse", "replace")]
 OnInterrupt: TypeAlias = Annotated[str, choice("requeue", "fail")]
 Leftovers: TypeAlias = Annotated[str, choice("end", "keep")]
 ResultForm: TypeAlias = Annotated[str, choice("text", "json")]
@@ -87,7 +88,7 @@ def option(description: str, *examples: object, default: str | None = None) -> A
 class RetriesModel(BaseModel):
     """Tries after the first one, and the delays before them."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     max: Count | None = option("How often to try again", 3, default="0")
     delay: Duration | None = option("Delay before the first retry", "10s", default="10s")
@@ -101,7 +102,7 @@ class RetriesModel(BaseModel):
 class LockModel(BaseModel):
     """The lock that runs of a task hold while they are running."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     name: Name = Field(description="Name of the lock", examples=["database"])
     on_busy: OnBusy | None = option(
@@ -109,10 +110,21 @@ class LockModel(BaseModel):
     )
 
 
+class UniqueModel(BaseModel):
+    """The key of a run: while another run of the task has it and is not over, an enqueue is refused."""
+
+    model_config = STRICT
+
+    key: Filled = Field(description="The key; may name arguments", examples=["{image}"])
+    on_conflict: OnConflict | None = option(
+        "Refuse the new run, or let it take the place of one that waits", "replace", default="refuse"
+    )
+
+
 class OutputModel(BaseModel):
     """How much of an attempt's stdout and stderr is kept, and how long."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     max_size: Size | None = option(
         "Most that is kept of one attempt: head and tail", "10MiB", default="10MiB"
@@ -123,7 +135,7 @@ class OutputModel(BaseModel):
 class LimitsModel(BaseModel):
     """What the processes of a command may use at most."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     nofile: Files | None = option("Open files of a process", 4096, default="as the supervisor")
     nproc: Processes | None = option(
@@ -142,7 +154,7 @@ class LimitsModel(BaseModel):
 class NotifyModel(BaseModel):
     """Who is told of what, and by which channels."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     on: Occasions | None = option("Of what", ["failure", "missed"], default="`[failure, recovery]`")
     mail: Addresses | None = option("Mail to these addresses", "ops@example.com")
@@ -155,7 +167,7 @@ class NotifyModel(BaseModel):
 class MailModel(BaseModel):
     """How mail leaves this machine."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     sender: Address | None = option(
         "Address that mail comes from", "jobs@example.com", default="USER@HOST of the service"
@@ -226,10 +238,23 @@ Lock: TypeAlias = Annotated[
 ]
 
 
+Unique: TypeAlias = Annotated[
+    UniqueModel,
+    Kind(
+        named("key"),
+        "text, or `{key, on_conflict}`",
+        {"anyOf": [{"type": "string", "minLength": 1}, {"definition": "UniqueModel"}]},
+    ),
+]
+RateText: TypeAlias = Annotated[
+    str, Kind(rate, "`N/duration`", {"type": "string", "pattern": "^[0-9]+\\s*/\\s*\\S+$"})
+]
+
+
 class DefaultsModel(BaseModel):
     """What holds for every task; a task's own key replaces it, null unsets it."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     timezone: Filled | None = option(
         "Zone of the schedules", "Europe/Paris", default="the file's, then the machine's"
@@ -253,6 +278,17 @@ class DefaultsModel(BaseModel):
     priority: Priority | None = option("Higher goes first; equal: older goes first", 10, default="0")
     lock: Lock | None = option(
         "Held while running", "database", {"name": "database", "on_busy": "skip"}, default="none"
+    )
+    rate_limit: RateText | None = option(
+        "Most starts in each window of time, retries included; what is over it waits",
+        "100/1m",
+        default="none",
+    )
+    unique: Unique | None = option(
+        "While a run with this key is not over, another enqueue is refused; it may name arguments",
+        "{image}",
+        {"key": "{image}", "on_conflict": "replace"},
+        default="none",
     )
     pool: Name | None = option(
         "Where the task is run", "io", default="`default` for calls, `commands` for commands"
@@ -343,7 +379,7 @@ class TaskModel(DefaultsModel):
 class PoolModel(BaseModel):
     """A named set of slots of one kind."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     kind: PoolKindName | None = option(
         "process: several workers, one call in each; thread, greenlet, async: one worker, several calls at "
@@ -372,7 +408,7 @@ class PoolModel(BaseModel):
 class LockSlotsModel(BaseModel):
     """A named semaphore."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     slots: Slots | None = option("How many runs may hold it at a time", 1, default="1")
 
@@ -380,48 +416,9 @@ class LockSlotsModel(BaseModel):
 class RetentionModel(BaseModel):
     """How long finished runs, their results and their output are kept."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     history: Period | None = option("Finished runs", "30d", default="30d")
     results: Period | None = option("Results", "7d", default="7d")
     output: Period | None = option("Captured stdout and stderr", "14d", default="14d")
     max_runs: Count | None = option("Most finished runs that are kept", 100000, default="100000")
-
-
-class IncludedModel(BaseModel):
-    """What a file named under `include` may hold."""
-
-    model_config = _STRICT
-
-    tasks: dict[str, TaskModel] | None = option("The tasks by name", {"backup": {"command": "backup.sh"}})
-    pools: dict[str, PoolModel] | None = option("Pools by name", {"reports": {"kind": "process", "slots": 2}})
-    locks: dict[str, LockSlotsModel] | None = option("Locks by name", {"database": {"slots": 1}})
-    include: FilePaths | None = option("More files with tasks; patterns are sorted", ["jobs.d/*.yaml"])
-
-
-class FileModel(IncludedModel):
-    """A jobs.yaml."""
-
-    backend: Filled | None = option(
-        "Where runs are kept; a relative path counts from the folder of this file",
-        "sqlite:///.jobrunner/jobs.db",
-        "redis://queue.example/0?namespace=shop",
-        "postgresql://jobs@db.example/jobs",
-        "memory://",
-        default="sqlite:///.jobrunner/NAME.db, NAME being this file's",
-    )
-    timezone: Filled | None = option("Zone of all schedules", "Europe/Paris", default="the machine's")
-    modules: Modules | None = option(
-        "Modules whose decorated tasks join the tasks of this file", ["shop.jobs"]
-    )
-    pythonpath: FilePaths | None = option(
-        "Folders to import callables from", ["."], default="the folder of this file"
-    )
-    env: Environment | None = option("Environment variables of every task", {"LANG": "C.UTF-8"})
-    env_file: FilePaths | None = option(
-        "Files of KEY=VALUE lines; a leading - lets one be missing", [".env", "-local.env"]
-    )
-    defaults: DefaultsModel | None = option("Keys that hold for every task", {"timeout": "1h", "retries": 2})
-    retention: RetentionModel | None = option("How long things are kept", {"history": "30d"})
-    mail: MailModel | None = option("How mail leaves this machine", {"smtp": "mail.example.com:587"})
-    shutdown_timeout: Duration | None = option("How long a stop waits for running runs", "30s", default="30s")

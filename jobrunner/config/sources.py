@@ -11,10 +11,10 @@ from typing import Any
 
 from ..fingerprint import combined, digest
 from .environment import parse_environment
+from .file_models import FileModel, IncludedModel
 from .load import load_nodes
 from .problems import Findings, Place
 from .reading import Source, read_source
-from .schema import FileModel, IncludedModel
 from .validate import check_names, validate
 from .values import Document, Values
 

@@ -10,9 +10,9 @@ from ..plan import DEFAULT_POOLS, Plan
 from .build import Building
 from .declared import Declared, Lines, Module, ask
 from .discover import Target, find_config
+from .file_models import FileModel
 from .problems import Findings, Place, render_problems
 from .reading import Source
-from .schema import FileModel
 from .sources import Part, Reading
 
 

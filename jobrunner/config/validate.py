@@ -9,13 +9,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from .faults import quote
+from .file_models import FileModel, IncludedModel
 from .kinds import NAME, bad_name, spell, suggestion
 from .notyet import NOT_YET
 from .problems import Findings
 from .schema import (
     DefaultsModel,
-    FileModel,
-    IncludedModel,
     LimitsModel,
     LockModel,
     LockSlotsModel,
@@ -26,7 +25,9 @@ from .schema import (
     RetentionModel,
     RetriesModel,
     TaskModel,
+    UniqueModel,
 )
+from .step_models import PipelineModel, StepModel
 from .values import Document
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -34,6 +35,7 @@ Loc = tuple[str | int, ...]
 
 _SECTIONS: Final[Mapping[str, tuple[str, type[BaseModel]]]] = {
     "tasks": ("task", TaskModel),
+    "pipelines": ("pipeline", PipelineModel),
     "pools": ("pool", PoolModel),
     "locks": ("lock", LockSlotsModel),
 }
@@ -43,6 +45,7 @@ _PARTS: Final[Mapping[str, type[BaseModel]]] = {
     "output": OutputModel,
     "limits": LimitsModel,
     "notify": NotifyModel,
+    "unique": UniqueModel,
 }
 _TOP: Final[Mapping[str, type[BaseModel]]] = {"retention": RetentionModel, "mail": MailModel}
 _TASK_ONLY: Final = TaskModel.model_fields.keys() - DefaultsModel.model_fields.keys()
@@ -158,6 +161,8 @@ def _model_of(owner: Loc, kind: type[BaseModel]) -> tuple[str, type[BaseModel]]:
     if not owner:
         return ("file" if kind is FileModel else "included"), kind
     last = str(owner[-1])
+    if owner[0] == "pipelines" and len(owner) > 2 and owner[2] == "steps":
+        return "step", StepModel
     if owner[0] in _TOP:
         return str(owner[0]), _TOP[str(owner[0])]
     if len(owner) > 1 and last in _PARTS and (owner[0] == "defaults" or len(owner) > 2):

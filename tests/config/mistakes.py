@@ -65,13 +65,36 @@ MISTAKES: Final[dict[str, str]] = {
     "unknown-key": "tasks:\n  a:\n    comand: date\n    shedule: daily\n",
     "unknown-key-at-the-top": "task:\n  a: {command: date}\n",
     "not-supported-yet": (
-        "pipelines: {}\ntasks:\n  a:\n    command: date\n    overlap: queue\n"
+        "tasks:\n  a:\n    command: date\n    overlap: queue\n"
         "    catch_up: all\n    notify: {mail: ops@example.com}\n"
     ),
     "neither-command-nor-call": "tasks:\n  a:\n    schedule: daily\n",
     "command-and-call": "tasks:\n  a:\n    command: date\n    call: shop:resize\n",
     "key-of-commands": "tasks:\n  a:\n    call: shop:resize\n    shell: bash\n    stdin: x\n",
     "defaults-command": "defaults: {command: date, timeot: 3s}\ntasks: {a: {command: date}}\n",
+    "pipelines": (
+        "tasks:\n  extract: {command: date}\n  mail: {command: date}\n"
+        "pipelines:\n"
+        "  extract:\n    steps: [mail]\n"
+        "  loop: {steps: [loop2]}\n"
+        "  loop2:\n    steps: [loop, nobody]\n"
+        "  none: {stpes: []}\n"
+        "  steps:\n    steps:\n"
+        "      - {tsk: mail}\n"
+        "      - {task: mail, timeout: x}\n"
+        "  shapes:\n    steps:\n"
+        "      - {task: mail, parallel: [mail]}\n"
+        "      - parallel: [mail, [mail, mali]]\n        retries: 2\n"
+        "      - map: {task: mail}\n"
+        "      - {task: loop, timeout: 4}\n"
+        "    on_failure: page\n"
+        "  first: {steps: [{map: {task: mail, over: input}}]}\n"
+    ),
+    "unique-and-rate": (
+        "tasks:\n  a: {command: date, rate_limit: fast, unique: {key: a, on_conflict: maybe}}\n"
+        "  b: {command: date, rate_limit: 0/1m, unique: {on_conflict: replace}}\n"
+        "  c: {command: date, rate_limit: 5/parsec}\n"
+    ),
     # ---- values
     "leading-zero": "tasks:\n  a:\n    command: date\n    retries: 010\n",
     "unknown-unit": "tasks:\n  a:\n    command: date\n    timeout: 5 parsecs\n",

@@ -13,10 +13,10 @@ from pydantic import BaseModel
 
 from jobrunner.config.compile import compile_file
 from jobrunner.config.compiled import Compiled
+from jobrunner.config.file_models import FileModel
 from jobrunner.config.notyet import NOT_YET
 from jobrunner.config.schema import (
     DefaultsModel,
-    FileModel,
     LimitsModel,
     LockModel,
     LockSlotsModel,
@@ -39,8 +39,10 @@ from jobrunner.plan import (
     Plan,
     Pool,
     PoolKind,
+    RateLimit,
     Retention,
     Retries,
+    Unique,
 )
 from jobrunner.schedule import Schedule
 
@@ -133,6 +135,8 @@ COMMAND_KEYS: list[tuple[str, str, object]] = [
     ("description: 1.10", "description", "1.10"),
     ("store_result: false", "store_result", False),
     ("result: json", "result", "json"),
+    ("rate_limit: 100/1m", "rate_limit", RateLimit(limit=100, window=MINUTE)),
+    ("unique: x", "unique", Unique(key="x")),
 ]  # fmt: skip
 
 
@@ -318,7 +322,7 @@ def test_a_key_of_a_later_version_is_refused_and_never_ignored(place: str, key: 
     assert f"{key!r} is not supported yet" in [p.message for p in problems if p.code == "not-supported-yet"]
 
 
-@pytest.mark.parametrize("key", ["unique", "rate_limit"])
+@pytest.mark.parametrize("key", ["catch_up_limit"])
 def test_defaults_refuse_them_too(key: str, tmp_path: Path) -> None:
     problems = compiled(tmp_path, f"defaults: {{{key}: x}}\ntasks: {{}}\n").problems
     assert [each.code for each in problems] == ["not-supported-yet"]

@@ -14,10 +14,12 @@ from pydantic import BaseModel
 
 from jobrunner.config.compile import compile_file
 from jobrunner.config.effective import effective
+from jobrunner.config.file_models import FileModel
 from jobrunner.config.json_schema import json_schema, schema_text
 from jobrunner.config.notyet import NOT_YET
 from jobrunner.config.reference import reference
-from jobrunner.config.schema import FileModel, PoolModel, TaskModel
+from jobrunner.config.schema import PoolModel, TaskModel, UniqueModel
+from jobrunner.config.step_models import PipelineModel, StepModel
 from jobrunner.errors import ConfigError, NotFound
 from tests.config.mistakes import MISTAKES
 
@@ -40,8 +42,9 @@ def test_the_schema_is_what_the_models_say() -> None:
 
 def test_the_page_names_every_key() -> None:
     page = reference()
-    for model in (FileModel, TaskModel, PoolModel):
-        assert [key for key in model.model_fields if f"\n| `{key}` | " not in page] == []
+    for model in (FileModel, TaskModel, PoolModel, PipelineModel, StepModel, UniqueModel):
+        keys = model.model_fields.keys() - {"sequence"}  # how a list of steps is read
+        assert [key for key in keys if f"\n| `{key}` | " not in page] == []
     assert [key for keys in NOT_YET.values() for key in keys if f"`{key}`" not in page] == []
 
 
