@@ -9,22 +9,22 @@ LONGEST_NAME = 200  # characters of a folder's name
 
 
 def storage_file(url: str) -> str | None:
-    """The database file that a `sqlite:///PATH` URL names, absolute; None for a storage without a file."""
+    """The database that `sqlite:///PATH` names, or the folder of `file:///PATH`, absolute; else None."""
     scheme, _, path = url.partition("://")
-    if scheme != "sqlite":
+    if scheme not in ("sqlite", "file"):
         return None
     return os.path.abspath(path.removeprefix("/"))
 
 
 def state_folder(url: str) -> str:
-    """The folder of the database file, where journal and output lie too.
+    """The folder of the storage, where journal and output lie too.
 
     A storage on a server has a folder of this user's: what runs here is told here, also after a restart.
     One in memory has a folder of its own for each process: nobody else can see its runs.
     """
     file = storage_file(url)
     if file is not None:
-        return os.path.dirname(file)
+        return file if url.startswith("file:") else os.path.dirname(file)
     home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     is_memory = url.partition("://")[0] == "memory"
     return os.path.join(home, "jobrunner", f"memory-{os.getpid()}" if is_memory else _server_name(url))

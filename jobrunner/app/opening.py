@@ -88,4 +88,4 @@ def absolute_backend(url: str) -> str:
     from ..place import storage_file
 
     path = storage_file(url)
-    return url if path is None else f"sqlite:///{path}"
+    return url if path is None else f"{url.partition(':')[0]}:///{path}"

@@ -49,6 +49,8 @@ def backend_url(given: str | None, path: str) -> str:
             f"got {given!r}, expected a URL such as sqlite:///jobs.db or memory://",
             help="" if colon else f"write sqlite:///{given}",
         )
+    if scheme == "file":
+        return _folder(given, rest, folder)
     return _sqlite(given, rest, folder) if scheme == "sqlite" else "memory://"
 
 
@@ -67,6 +69,17 @@ def _is_foreign(scheme: str) -> bool:
     from importlib.metadata import entry_points
 
     return bool(entry_points(group="jobrunner.storages", name=scheme))
+
+
+def _folder(given: str, rest: str, folder: str) -> str:
+    path = rest.removeprefix("/")
+    if not rest.startswith("/") or not path.rstrip("/"):
+        raise BackendError(
+            "bad-value",
+            f"got {given!r}, expected the path of a folder after three slashes",
+            help="file:///queue lies beside this file, file:////var/lib/queue is absolute",
+        )
+    return f"file:///{os.path.normpath(os.path.join(folder, os.path.expanduser(path)))}"
 
 
 def _sqlite(given: str, rest: str, folder: str) -> str:

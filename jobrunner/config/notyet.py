@@ -16,5 +16,5 @@ NOT_YET: Final[Mapping[str, frozenset[str]]] = {
 
 OVERLAP_LATER: Final = ("queue", "replace")
 CATCH_UP_LATER: Final = ("all",)
-BACKENDS: Final = ("sqlite", "postgresql", "redis", "rediss", "unix", "memory")
-BACKENDS_LATER: Final = ("file",)
+BACKENDS: Final = ("sqlite", "file", "postgresql", "redis", "rediss", "unix", "memory")
+BACKENDS_LATER: Final[tuple[str, ...]] = ()

@@ -280,7 +280,8 @@ def _not_yet() -> Iterator[str]:
         yield f"- {words[where]}: {', '.join(f'`{key}`' for key in sorted(keys))}"
     yield f"- `overlap`: {', '.join(f'`{word}`' for word in OVERLAP_LATER)}"
     yield f"- `catch_up`: {', '.join(f'`{word}`' for word in CATCH_UP_LATER)}"
-    yield f"- `backend`: {', '.join(f'`{word}://`' for word in BACKENDS_LATER)}"
+    if BACKENDS_LATER:
+        yield f"- `backend`: {', '.join(f'`{word}://`' for word in BACKENDS_LATER)}"
 
 
 if __name__ == "__main__":

@@ -433,6 +433,10 @@ def open_storage(url: str, *, create: bool = True) -> Storage:
         from .memory import MemoryStorage
 
         return MemoryStorage(url)
+    if scheme == "file":
+        from .file import FileStorage
+
+        return FileStorage.open(url, create=create)
     if scheme in ("redis", "rediss", "unix"):
         from .redis import open_redis
 

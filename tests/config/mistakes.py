@@ -131,7 +131,7 @@ MISTAKES: Final[dict[str, str]] = {
         "tasks:\n  a: {call: shop:resize, pool: io}\n  b: {call: shop:resize, pool: web}\n"
     ),
     "unknown-lock": "locks: {database: {slots: 1}}\ntasks:\n  a:\n    command: date\n    lock: databse\n",
-    "unknown-backend": "backend: file:///var/lib/jobs\ntasks: {}\n",
+    "unknown-backend": "backend: oracle://var/lib/jobs\ntasks: {}\n",
     "backend-path": "backend: /var/lib/jobs.db\ntasks: {}\n",
     # ---- files
     "missing-env-file": "env_file: [.env]\ntasks: {a: {command: date, env_file: [other.env, -maybe.env]}}\n",

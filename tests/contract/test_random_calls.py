@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -444,6 +445,16 @@ def test_sqlite_answers_as_memory_does(full_drills: bool) -> None:
             return open_storage(f"sqlite:///{self.folder.name}/jobs.db")
 
     show_alike(OnSqlite, full_drills)
+
+
+def test_a_folder_answers_as_memory_does(full_drills: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobrunner.storage.file.journal.GROWTH", 20_000)  # a new snapshot now and then
+
+    class OnFile(SameAnswers):
+        def opener(self) -> Storage:
+            return open_storage(f"file:///{self.folder.name}/queue")
+
+    show_alike(OnFile, full_drills)
 
 
 def test_redis_answers_as_memory_does(redis_url: str, full_drills: bool) -> None:

@@ -42,3 +42,11 @@ class TestMemory(StorageContract):
         url = f"memory://{new_id(NOON)}"
         with closing(open_storage(url)):  # it lives as long as one of its handles
             yield from openings(url)
+
+
+class TestFile(StorageContract):
+    """A folder, as a service and its clients use it."""
+
+    @pytest.fixture
+    def opened(self, tmp_path: Path) -> Iterator[Opener]:
+        yield from openings(f"file:///{tmp_path}/state")

@@ -58,6 +58,7 @@ class House:
     keys: dict[str, int] = field(default_factory=dict)  # unique key -> who holds it
     ended: list[str] = field(default_factory=list)  # final, and nobody has looked who waits for them
     born: list[int] = field(default_factory=list)  # waiting, and nobody has looked what for
+    touched: set[int] = field(default_factory=set)  # rows changed since somebody asked; see `file.records`
     revocations: dict[str, Revocation] = field(default_factory=dict)
     starts: dict[str, tuple[Micros, int]] = field(default_factory=dict)  # task -> window, starts in it
     watermarks: dict[str, Watermark] = field(default_factory=dict)
@@ -76,6 +77,7 @@ class House:
         self.last_seq += 1
         seq = self.last_seq
         self.rows[seq] = Row(_born(seq, new))
+        self.touched.add(seq)
         self.ids[new.id] = seq
         if new.pipeline is not None:
             self.pipelines.setdefault(new.pipeline, {})[seq] = None
@@ -88,6 +90,7 @@ class House:
     def join(self, seq: int, edges: tuple[Edge, ...]) -> None:
         """Let a waiting run wait for these."""
         row = self.rows[seq]
+        self.touched.add(seq)
         self._part_from_all(row)
         row.edges = edges
         row.undone = {edge.run_id for edge in edges}
@@ -110,6 +113,7 @@ class House:
     def update(self, seq: int, **changes: Any) -> Run:
         """Change a run, and where it waits."""
         row = self.rows[seq]
+        self.touched.add(seq)
         row.run = row.run._replace(**changes)
         if row.run.state is not State.RUNNING:
             row.lock = None
@@ -120,6 +124,7 @@ class House:
     def remove(self, seq: int) -> str:
         """Forget a run; its id."""
         row = self.rows.pop(seq)
+        self.touched.add(seq)
         run = row.run
         del self.ids[run.id]
         self.attempts.pop(seq, None)
@@ -130,6 +135,45 @@ class House:
             self.pipelines[run.pipeline].pop(seq, None)
         self.pipelines.pop(run.id, None)
         return run.id
+
+    # --- rows that were written elsewhere: see `file.records` -----------------------------------------
+
+    def put(self, seq: int, row: Row, edges: tuple[Edge, ...], attempts: list[Attempt]) -> None:
+        """Put a row in its place, new or as it is now."""
+        before = self.rows.get(seq)
+        if before is not None:
+            self._part_from_all(before)
+            self._free_key(before.run)
+        run, row.edges = row.run, edges
+        self.rows[seq] = row
+        self.ids[run.id] = seq
+        if run.pipeline is not None:
+            self.pipelines.setdefault(run.pipeline, {})[seq] = None
+        if run.unique is not None and run.state not in FINAL:
+            self.keys[run.unique] = seq
+        self.attempts.pop(seq, None)
+        if attempts:
+            self.attempts[seq] = attempts
+        self._place(seq)
+
+    def look_after(self, seq: int) -> None:
+        """Note what such a row waits for, and who does not wait for it any more."""
+        row = self.rows[seq]
+        if row.run.state in FINAL:
+            self.let_go(row.run.id)
+        elif row.run.state is State.WAITING:
+            row.undone = {edge.run_id for edge in row.edges if self._is_open(edge.run_id)}
+            for run_id in row.undone:
+                self.followers.setdefault(run_id, {})[seq] = None
+
+    def let_go(self, run_id: str) -> None:
+        """Nobody waits for this one any more."""
+        for follower in self.followers.pop(run_id, {}):
+            self.rows[follower].undone.discard(run_id)
+
+    def _is_open(self, run_id: str) -> bool:
+        seq = self.ids.get(run_id)
+        return seq is not None and self.rows[seq].run.state not in FINAL
 
     def _free_key(self, run: Run) -> None:
         if run.unique is not None and self.keys.get(run.unique) == run.seq:

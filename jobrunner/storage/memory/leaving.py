@@ -58,6 +58,7 @@ def _remove_results(house: House, before: Micros) -> None:
     for run in reads.finished(house):
         if run.result is not None and (run.finished_at or 0) < before and not _is_needed(house, run):
             house.rows[run.seq].run = run._replace(result=None)
+            house.touched.add(run.seq)
 
 
 def _is_needed(house: House, run: Run) -> bool:

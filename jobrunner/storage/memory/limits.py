@@ -19,6 +19,7 @@ def acquire(house: House, fence: Fence, lock: str, slots: int) -> bool:
     if held_locks(house)[lock] >= slots:
         return False
     row.extra_locks.add(lock)
+    house.touched.add(row.run.seq)
     return True
 
 
@@ -28,6 +29,7 @@ def release(house: House, fence: Fence, lock: str) -> bool:
     if row is None or lock not in row.extra_locks:
         return False
     row.extra_locks.discard(lock)
+    house.touched.add(row.run.seq)
     return True
 
 

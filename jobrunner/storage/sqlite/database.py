@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from ...errors import StorageError, StorageRefused, StorageUnavailable, UsageError
+from ..beside import LockFile
 from . import faults, schema
-from .place import LockFile
 
 PREFIX = "sqlite:///"
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables

@@ -25,11 +25,11 @@ from .. import (
     Verdict,
 )
 from .. import lanes as shared
+from ..beside import Bell, LockFile
 from . import claims, control, faults, history, locks, owners, removed, retention, rows, settles, ticks
 from . import overview as summary
 from .adding import Adder
 from .database import BUSY_TIMEOUT, PREFIX, Database, path_of
-from .place import Bell, LockFile
 from .upkeep import Upkeep
 from .waits import Changes, cancel, resolve_all
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from contextlib import suppress
 
 from ...errors import StorageError
+from ..beside import LockFile
 from .database import Database
-from .place import LockFile
 
 LONGEST_LOG = 64 * 1024 * 1024  # bytes: a log that readers kept from being reused is cut again
 STEP = 16 * 1024 * 1024  # bytes by which it must have grown before the next try

@@ -1,4 +1,4 @@
-"""The owner's lock file and the wake-up socket that lie beside a SQLite database."""
+"""The owner's lock file and the wake-up socket that lie beside a storage on this machine."""
 
 from __future__ import annotations
 
