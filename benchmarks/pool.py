@@ -1,4 +1,6 @@
-"""Drains no-op calls through the pool of workers alone, without any storage: `python -m benchmarks.pool`.
+"""Drains no-op calls through a pool of workers alone, without any storage: `python -m benchmarks.pool`.
+
+`--kind` chooses the kind of pool.
 
 Prints calls per second and the supervisor's CPU time per call; medians of several repetitions, with the
 smallest and the largest.
@@ -18,10 +20,11 @@ from jobrunner.codec import NO_ARGUMENTS
 from jobrunner.durations import Micros
 from jobrunner.execution import Backing, Call, Reply
 from jobrunner.execution.pool import ProcessPool
+from jobrunner.execution.shared import SharedPool
 from jobrunner.ids import new_id
 from jobrunner.loop import EventLoop
 from jobrunner.model import Ended, Ending
-from jobrunner.plan import Pool, Task
+from jobrunner.plan import Pool, PoolKind, Task
 
 
 def noop() -> None:
@@ -71,7 +74,7 @@ def calls(number: int) -> Iterator[Call]:
         )
 
 
-def drain(pool: ProcessPool, loop: EventLoop, sink: Counter, todo: deque[Call]) -> None:
+def drain(pool: ProcessPool | SharedPool, loop: EventLoop, sink: Counter, todo: deque[Call]) -> None:
     """Feed the pool as its room allows until everything is done."""
     target = sink.done + len(todo)
     while sink.done < target:
@@ -83,12 +86,12 @@ def drain(pool: ProcessPool, loop: EventLoop, sink: Counter, todo: deque[Call]) 
         loop.turn(100_000)
 
 
-def measure(number: int, slots: int) -> tuple[float, float]:
+def measure(number: int, slots: int, kind: PoolKind) -> tuple[float, float]:
     """(calls per second, microseconds of CPU of this process per call), workers warm."""
     with tempfile.TemporaryDirectory() as folder:
         loop, sink = EventLoop(SystemClock()), Counter()
-        pool = ProcessPool(
-            Pool(name="default", slots=slots),
+        pool = (ProcessPool if kind is PoolKind.PROCESS else SharedPool)(
+            Pool(name="default", kind=kind, slots=slots),
             loop,
             sink,
             output_root=folder,
@@ -109,9 +112,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", "--calls", type=int, default=20_000)
     parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("--kind", type=PoolKind, choices=list(PoolKind)[:4], default=PoolKind.PROCESS)
     parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args()
-    figures = [measure(options.calls, options.slots) for _ in range(options.repeat)]
+    figures = [measure(options.calls, options.slots, options.kind) for _ in range(options.repeat)]
     for name, values in zip(
         ("calls/s", "supervisor CPU, us per call"), zip(*figures, strict=True), strict=True
     ):

@@ -28,6 +28,7 @@ class Definition:
     number: int
     task: Task
     line: str
+    place: int = 0  # which folder and environment its worker has, where calls share one
     mean: Micros | None = None  # moving mean of durations; None: never executed here
 
     def learn(self, took: Micros) -> None:

@@ -101,6 +101,7 @@ class Host:
         start: Callable[[Host], WorkerProcess],
         *,
         backing: Backing,
+        place: int,
         is_soft: bool,
         most: int | None = None,
     ) -> None:
@@ -113,6 +114,7 @@ class Host:
         self._sink = sink
         self._output_root = output_root
         self._is_soft = is_soft
+        self.place = place  # its folder and environment, as the pool counts them
         self._process = start(self)
         self._backing = backing
         self._replies = Replies(backing.ask, self._process.send)

@@ -1,13 +1,16 @@
 """The pools of the kinds thread, greenlet and async: one worker executes all their calls side by side.
 
 There is a second worker for a while when the first one takes nothing more: the new one serves, the old one
-finishes what it has begun.
+finishes what it has begun. And there is one more while tasks differ in folder or environment, as during a
+reload: they cannot share a process.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 
 from ..durations import Micros
 from ..model import Ended, Ending
@@ -48,7 +51,7 @@ class SharedPool:
         self._looking: Timer | None = None
         self._resting: Timer | None = None
         self._watching: Timer | None = None  # until the worker is looked at for wear
-        self._latest: Call | None = None  # for which a worker was started
+        self._places: list[tuple[str, Mapping[str, str], str]] = []  # folder, environment, owner of workers
         self._is_retired = False
         self._starts = Starts(loop, self._try_again)
         self._waiting: list[Call] = []  # for the next try to start a worker
@@ -58,7 +61,7 @@ class SharedPool:
     def room(self) -> int:
         if self._is_retired:
             return 0
-        if self._starts.is_pausing and self._open() is None:
+        if self._starts.is_pausing and not any(host.is_open for host in self._hosts):
             return 0 if self._waiting or self._hosts else 1  # its end tells the dispatcher of the room
         by_time = min(DEEPEST, BUDGET // (self._pace + OVERHEAD))
         if sum(1 for host in self._hosts if host.calls) > 1:
@@ -82,8 +85,8 @@ class SharedPool:
                 touched[host] = None
         for each in touched:
             each.flush()
-        if touched and self._open() is None:
-            self._prepare_successor()
+        for each in touched:
+            self._prepare_successor(each.place)
         self._look_soon()
 
     def _is_fit(self, call: Call) -> bool:
@@ -105,18 +108,18 @@ class SharedPool:
             self._pace = BUDGET  # more was promised than is there
             self._report(call, Ending.RECALLED)
             return None
-        host = self._open()
+        host = self._open(self._definition(call).place)
         if host is None and self._starts.is_pausing:
             self._keep_or_refuse(call)
             return None
         return host or self._started_for(call)
 
-    def _open(self) -> Host | None:
-        return next((host for host in self._hosts if host.is_open), None)
+    def _open(self, place: int) -> Host | None:
+        return next((host for host in self._hosts if host.is_open and host.place == place), None)
 
     def _started_for(self, call: Call) -> Host | None:
         try:
-            return self._start_host(call)
+            return self._start_host(self._definition(call).place)
         except OSError as error:
             self.could_not_start([call], f"the worker did not start: {error}", was_killed=False)
             return None
@@ -125,9 +128,16 @@ class SharedPool:
         found = self._definitions.get(id(call.task))
         if found is None:
             number = len(self._definitions) + 1
-            found = Definition(number, call.task, wire.definition_line(number, call.task, call.owner))
+            line = wire.definition_line(number, call.task, call.owner)
+            found = Definition(number, call.task, line, place=self._place_of(call))
             self._definitions[id(call.task)] = found
         return found
+
+    def _place_of(self, call: Call) -> int:
+        place = (call.task.cwd, call.task.env, call.owner)
+        if place not in self._places:
+            self._places.append(place)
+        return self._places.index(place)
 
     def _keep_or_refuse(self, call: Call) -> None:
         if not self._hosts and not self._waiting:
@@ -179,10 +189,10 @@ class SharedPool:
 
     # ---- workers ---------------------------------------------------------------------------------
 
-    def _start_host(self, call: Call) -> Host:
-        """A new worker, in the environment and folder that all tasks of such a pool share."""
-        env = {**allowed(os.environ), **self._pool.env, **call.task.env, OWNER: call.owner}
-        cwd = call.task.cwd
+    def _start_host(self, place: int) -> Host:
+        """A new worker, in this folder and environment."""
+        cwd, declared, owner = self._places[place]
+        env = {**allowed(os.environ), **self._pool.env, **declared, OWNER: owner}
 
         def start(host: Host) -> WorkerProcess:
             return WorkerProcess(
@@ -204,10 +214,10 @@ class SharedPool:
             self._output_root,
             start,
             backing=self._backing,
+            place=place,
             is_soft=is_soft,
             most=self._pool.max_calls,
         )
-        self._latest = call
         self._hosts.append(host)
         if self._resting is None:
             self._resting = self._loop.after(IDLE, self._rest)
@@ -217,29 +227,26 @@ class SharedPool:
 
     # ---- recycling -------------------------------------------------------------------------------
 
-    def _prepare_successor(self) -> Host | None:
+    def _prepare_successor(self, place: int) -> None:
         """Start a worker before the one that serves has ended, so that no call waits for the start."""
-        if self._is_retired or self._starts.is_pausing or self._latest is None:
-            return None
-        try:
-            return self._start_host(self._latest)
-        except OSError:  # the next call that needs it is told why
-            return None
+        if self._open(place) is None and not (self._is_retired or self._starts.is_pausing):
+            with suppress(OSError):  # the next call that needs it is told why
+                self._start_host(place)
 
     def _watch(self) -> None:
-        """Look whether the worker is too old, or too large; it serves until its successor is ready."""
+        """Look for workers that are too old, or too large; each serves until its successor is ready."""
         self._watching = self._loop.after(look_every(self._pool), self._watch) if self._hosts else None
-        host, now = self._open(), self._loop.monotonic()
-        if host is None or any(each.is_open for each in self._hosts if each is not host):
-            return
-        if is_worn(self._pool, age=now - host.born, pid=host.pid):
-            self._replace(host)
+        now = self._loop.monotonic()
+        for host in [each for each in self._hosts if each.is_open]:
+            if is_worn(self._pool, age=now - host.born, pid=host.pid):
+                self._replace(host)
 
     def _replace(self, host: Host) -> None:
         if not host.calls and host.served == host.served_before:
             host.leave()  # nobody needs it, nor another in its place
-        else:
-            self._prepare_successor()
+        elif sum(each.is_open and each.place == host.place for each in self._hosts) == 1:
+            with suppress(OSError):
+                self._start_host(host.place)
 
     def _rest(self) -> None:
         """Let a worker go that has served nothing since the last time."""
@@ -272,12 +279,12 @@ class SharedPool:
     def ready(self, host: Host) -> None:
         self._starts.succeeded()
         for older in self._hosts[: self._hosts.index(host)]:
-            if older.left > 0:  # else it ends by itself, after the last call that it was given
-                older.wear_out()
+            if older.left > 0 and older.place == host.place:
+                older.wear_out()  # one that has been given its last call ends by itself
 
     def worn(self, host: Host) -> None:
-        if host.calls and self._open() is None:
-            self._prepare_successor()
+        if host.calls:
+            self._prepare_successor(host.place)
 
     def gone(self, host: Host) -> None:
         self._hosts.remove(host)

@@ -9,6 +9,7 @@ import pytest
 
 from jobrunner.execution import Call
 from jobrunner.model import Ending
+from jobrunner.plan import PoolKind
 from tests.integration.workers.stand import Stand
 
 ANIMALS: list[tuple[str, list[object], str]] = [
@@ -56,6 +57,13 @@ ANIMALS: list[tuple[str, list[object], str]] = [
 ]
 
 
+HARMS_ITS_NEIGHBOURS = frozenset({"leave_process", "segfault", "abort", "kill_self"})
+OF_A_PROCESS = frozenset(
+    {"change_folder", "change_umask", "change_signals", "set_alarm", "close_descriptors", "replace_streams"}
+)
+"""What belongs to a whole process, and is put back where a worker executes one call at a time."""
+
+
 @pytest.mark.drill
 def test_each_callable_has_its_outcome_and_harms_no_neighbour(tmp_path: Path, full_drills: bool) -> None:
     seed = random.randrange(2**32)
@@ -73,3 +81,24 @@ def test_each_callable_has_its_outcome_and_harms_no_neighbour(tmp_path: Path, fu
         for number, call in enumerate(neighbours):
             ended = stand.over[call.seq]
             assert (ended.ending, ended.result) == (Ending.OK, str(2 * number))
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("kind", [PoolKind.THREAD, PoolKind.GREENLET, PoolKind.ASYNC])
+def test_the_kinds_with_calls_side_by_side_tell_the_same_outcomes(
+    tmp_path: Path, full_drills: bool, kind: PoolKind
+) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    rounds = 20 if full_drills else 1
+    wild = [each for each in ANIMALS * rounds if each[0] not in HARMS_ITS_NEIGHBOURS | OF_A_PROCESS]
+    with Stand(tmp_path, slots=8, kind=kind) as stand:
+        animals = [(stand.call(name, *args), outcome) for name, args, outcome in wild]
+        neighbours = [stand.call("times", 0.01) for _ in range(2 * len(animals))]
+        todo: list[Call] = [*(call for call, _ in animals), *neighbours]
+        chance.shuffle(todo)
+        stand.run(*todo)
+        found = [(call.task.name, stand.over[call.seq].outcome) for call, _ in animals]
+        assert found == [(call.task.name, outcome) for call, outcome in animals]
+        assert {stand.over[call.seq].ending for call in neighbours} == {Ending.OK}

@@ -349,3 +349,15 @@ def test_a_missing_gevent_is_answered_with_the_line_that_installs_it(tmp_path: P
         ended = stand.one("nothing")
         assert ended.ending is Ending.COULD_NOT_START
         assert "-m pip install 'jobrunner[gevent]'" in (ended.error or "")
+
+
+@every_kind
+def test_tasks_that_differ_in_folder_or_environment_share_no_worker(stand: Stand, tmp_path: Path) -> None:
+    """As during a reload: attempts of the old definitions go on beside those of the new ones (rule 26)."""
+    old = stand.task("variables", env={"ZOO_VERSION": "old"}, cwd=str(tmp_path))
+    new = stand.task("variables", env={"ZOO_VERSION": "new"})
+    ends = stand.run(*[stand.call(task) for task in (old, new, old, new)])
+    found = [decode(ended.result or "") for ended in ends]
+    versions = [each.get("ZOO_VERSION") for each in found if isinstance(each, dict)]
+    assert versions == ["old", "new", "old", "new"]
+    assert stand.pool.workers() == 2
