@@ -48,7 +48,7 @@ def enter(connection: sqlite3.Connection, owner: OwnerInfo, status: OwnerStatus)
 
 
 _IN_FORCE = """
-    select left_at, lost, exists (select 1 from edges where done = 0)
+    select left_at, lost, exists (select 1 from edges indexed by edges_open where done = 0)
     from supervisors
     where id = ?
 """

@@ -50,7 +50,7 @@ _INPUTS = """
     order by place
 """
 
-_IS_AWAITED = "select exists (select 1 from edges where done = 0)"
+_IS_AWAITED = "select exists (select 1 from edges indexed by edges_open where done = 0)"
 
 
 def _is_awaited(connection: sqlite3.Connection, changes: Changes) -> bool:
