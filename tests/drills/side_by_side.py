@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from itertools import pairwise
+from pathlib import Path
 
 from jobrunner.durations import SECOND
 from jobrunner.model import Run, State
@@ -19,6 +20,7 @@ SLOTS = 2
 DEPTH = 256  # calls that a supervisor may have given out and not yet settled, beside those in its slots
 BATCH = 100
 PATIENCE = 900.0  # seconds, for the whole
+MOST_GROWTH = 15 * 1024  # KiB that a supervisor may grow by, from the middle to the end
 
 FILE = """
 backend: "{url}"
@@ -54,12 +56,28 @@ def side_by_side(
                 victim.kill()
             ids += enqueue(storage, "work", [{}] * min(BATCH, runs - place))
             threading.Event().wait(0.02)
+        living.remove(victim)
+        before = [resident(supervisor.pid) for supervisor in living]
         wait_until(lambda: ticks_of(storage, ticks) is not None, lambda: "too few ticks", PATIENCE)
+        wait_until(lambda: is_done(storage), lambda: "runs are left", PATIENCE)
+        grown = [resident(each.pid) - size for each, size in zip(living, before, strict=True)]
+        print(f"memory: {[size // 1024 for size in before]} MB, grown by {[kib // 1024 for kib in grown]} MB")
+        assert max(grown) <= MOST_GROWTH
         for supervisor in living:
-            if supervisor is not victim:
-                supervisor.stop()
+            supervisor.stop()
         wait_until_settled(project, storage)
         told(project, storage, ids, ticks)
+
+
+def is_done(storage: Storage) -> bool:
+    """Whether nothing that was enqueued by hand waits or runs."""
+    return not storage.runs(RunFilter(tasks=("work",), states=(State.QUEUED, State.RUNNING), limit=1))
+
+
+def resident(pid: int) -> int:
+    """KiB of memory that a process holds."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
 def ticks_of(storage: Storage, least: int) -> list[Run] | None:
