@@ -359,6 +359,22 @@ def test_without_notifications_looking_is_enough(pooled: PostgresStorage, postgr
     assert len(desk.claim()) == 1
 
 
+def test_an_enqueue_on_anothers_connection_is_found_without_notifications(
+    pooled: PostgresStorage, stranger: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    """Its count moves before it is committed: whoever looks in between must look again."""
+    desk = Desk(pooled)
+    pooled.add_on(stranger, [a_run()])
+    assert pooled.changed()
+    assert desk.claim() == []
+    stranger.commit()
+    looks = 0
+    while not pooled.changed():
+        looks += 1
+        assert looks < 10
+    assert len(desk.claim()) == 1
+
+
 def test_behind_a_pooler_nothing_is_left_in_a_session(pooled: PostgresStorage) -> None:
     desk = Desk(pooled)
     for _ in range(8):

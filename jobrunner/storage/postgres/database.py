@@ -63,7 +63,7 @@ class Database:
         self._idle: list[Connection] = []
         self._used = 0
         self._freed = threading.Condition()
-        self._pids: dict[Connection, int] = {}
+        self._pids: dict[Connection, int] = {}  # replaced, never changed: other threads look through it
         self._process = os.getpid()
         self._closed = False
         self._lock_key = lock_key(address.namespace)
@@ -215,7 +215,8 @@ class Database:
         except BaseException:
             connection.close()
             raise
-        self._pids[connection] = connection.info.backend_pid
+        with self._freed:
+            self._pids = {**self._pids, connection: connection.info.backend_pid}
         return connection
 
     def _set_up(self, connection: Connection) -> None:
@@ -252,7 +253,8 @@ class Database:
             self._idle.append(connection)
 
     def _drop(self, connection: Connection) -> None:
-        self._pids.pop(connection, None)
+        with self._freed:
+            self._pids = {each: pid for each, pid in self._pids.items() if each is not connection}
         with suppress(psycopg.Error):
             connection.close()
 

@@ -68,11 +68,13 @@ def demand_in_force(connection: Connection, owner: str) -> str:
 
 def heartbeat(turn: Turn, owner: str, status: OwnerStatus, given: Micros) -> None:
     """Renew the lease. One that has run out is still in force as long as nobody has voided it."""
-    demand_in_force(turn.connection, owner)
-    turn.connection.execute(
-        "update supervisors set status = %s, heartbeat_at = %s, lease_until = %s where id = %s",
+    renewed = turn.connection.execute(
+        "update supervisors set status = %s, heartbeat_at = %s, lease_until = %s"
+        " where id = %s and left_at is null and not lost",
         (_status_text(status), given, turn.now + LEASE, owner),
-    )
+    ).rowcount
+    if not renewed:
+        demand_in_force(turn.connection, owner)
 
 
 def leave(turn: Turn, owner: str, given: Micros) -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ...plan import Retention
 
 SHORTEST_LOOK, LONGEST_LOOK = 5 * MILLISECOND, 200 * MILLISECOND  # of `wait`, at the run's state
+LOOKS_IN_VAIN = 5  # of `changed`, where nobody notifies: then something may have been missed
 
 Settling = Callable[[Any, Sequence[Settle], Micros], settles.Settled]
 
@@ -53,6 +54,7 @@ class PostgresStorage:
         self._ear: Ear | None = None
         self._pools = shared.Pools()
         self._process = os.getpid()
+        self._looks = 0  # at the count of changes
         self._seen_changes = database.changes()
 
     @classmethod
@@ -360,7 +362,15 @@ class PostgresStorage:
         has_listened_anew = self._ear is not None and self._ear.listen()
         changes = self._database.changes()
         changed, self._seen_changes = changes != self._seen_changes, changes
-        return changed or has_listened_anew
+        return changed or has_listened_anew or self._is_long_since()
+
+    def _is_long_since(self) -> bool:
+        """Whether it is time to look, told or not, where nobody notifies.
+
+        The count of an enqueue on a caller's connection moves before that transaction is committed.
+        """
+        self._looks += 1
+        return not self._database.address.notify and self._looks % LOOKS_IN_VAIN == 0
 
     def close(self) -> None:
         if self._process == os.getpid():
