@@ -43,6 +43,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Door]]] = {
         "notify": Door("notify", "Send a notification, to see that it arrives."),
         "reload": Door("reload", "Put what the file says now in force."),
         "prune": Door("prune", "Remove old runs now."),
+        "migrate-storage": Door("migrate_storage", "Move all runs into another storage."),
     },
     "Files": {
         "check": Door("files", "Say everything that is wrong with a jobs.yaml."),

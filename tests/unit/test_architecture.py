@@ -19,7 +19,7 @@ FLOORS = (
     "storage execution output notify logs systemd steps",
     """loop service pools scheduler dispatcher janitor herald retention vitals pulse opening recovery stopping
     watch inquiry control adoption bridge listener""",
-    "lease reloader supervisor",
+    "lease migration reloader supervisor",
     "config crontabs serve app client cli testing __main__ __init__",
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}

@@ -74,7 +74,7 @@ def _pool(address: Address) -> redis.ConnectionPool:
             retry=Retry(NoBackoff(), 0),
             socket_timeout=ANSWER_TIMEOUT,
             socket_connect_timeout=CONNECT_TIMEOUT,
-            socket_keepalive=True,
+            **({} if address.server.startswith("unix:") else {"socket_keepalive": True}),
         )
         pool.make_connection()  # connects to nobody yet; finds options that nobody knows
         return pool
