@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,7 +35,7 @@ _ANSWERS: dict[str, tuple[str, bool, str]] = {
 def refusal(address: str, error: Exception) -> StorageError:
     """The contract's error for what redis-py raised."""
     text = str(error)
-    first = text.partition(" ")[0].rstrip(":")
+    first = _first_word(text)
     if isinstance(error, said.BusyLoadingError):
         first = "LOADING"
     elif isinstance(error, said.AuthenticationError):
@@ -56,6 +57,12 @@ def refusal(address: str, error: Exception) -> StorageError:
             f"Redis at {address} cannot be reached: {_cause(error)}", help="is it running? is the URL right?"
         )
     return StorageRefused(f"Redis at {address} refused a call: {text[:300]!a}", help="look at its log")
+
+
+def _first_word(text: str) -> str:
+    """The word that says what is wrong; Redis 6 hides it in what it says about the script."""
+    inner = re.search(r"-([A-Z]+) ", text) if "user_script" in text else None
+    return inner[1] if inner else text.partition(" ")[0].rstrip(":")
 
 
 def _cause(error: Exception) -> str:
