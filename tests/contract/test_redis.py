@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
+import redis
+import trustme
 
+from jobrunner.durations import DAY
 from jobrunner.ids import new_id
-from jobrunner.storage import Storage
+from jobrunner.plan import Retention
+from jobrunner.storage import Storage, open_storage
 from jobrunner.storage.redis.store import RedisStorage
 from jobrunner.testing import LeasedStorageContract
-from jobrunner.testing.desk import NOON, Opener
+from jobrunner.testing.desk import NOON, PATIENCE, Desk, Opener, a_run, is_readable
+from tests.servers import a_redis, free_port
 
 
 class TestRedis(LeasedStorageContract):
@@ -28,3 +34,47 @@ class TestRedis(LeasedStorageContract):
                 return storage
 
             yield opened
+
+
+# --- other ways to a server -------------------------------------------------------------------------------
+
+
+def works(url: str) -> bool:
+    """Whether a client's run wakes a supervisor, which claims it."""
+    with closing(open_storage(url)) as served, closing(open_storage(url)) as client:
+        desk = Desk(served)
+        client.add([a_run()])
+        return is_readable(served, PATIENCE) and len(desk.claim()) == 1
+
+
+def test_a_server_is_reached_over_its_socket(tmp_path: Path) -> None:
+    with a_redis(tmp_path / "redis", None, "--unixsocket", f"{tmp_path}/redis.sock"):
+        assert works(f"unix://{tmp_path}/redis.sock?namespace=socket")
+
+
+def test_a_server_is_reached_over_tls(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "own.pem")
+    port = free_port()
+    own = ("--tls-cert-file", f"{tmp_path}/own.pem", "--tls-key-file", f"{tmp_path}/own.pem")
+    options = ("--tls-port", str(port), *own, "--tls-ca-cert-file", f"{tmp_path}/ca.pem")
+    with a_redis(tmp_path / "redis", None, *options, "--tls-auth-clients", "no"):
+        assert works(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path}/ca.pem")
+
+
+# --- keys -------------------------------------------------------------------------------------------------
+
+
+def test_everything_lies_under_one_hash_tag_and_leaves_with_its_run(redis_url: str) -> None:
+    with closing(RedisStorage.open(f"{redis_url}?namespace=tagged", server_time=False)) as storage:
+        desk = Desk(storage)
+        run = desk.finish(a_run(), result="1", ended_at=NOON)
+        with closing(redis.Redis.from_url(redis_url, decode_responses=True)) as client:
+            assert any(run.id in key or str(run.seq) in key for key in client.scan_iter("{tagged}:*"))
+            storage.prune(Retention(history=0), NOON + DAY)
+            left = set(client.scan_iter("*tagged*"))
+    assert all(key.startswith("{tagged}:") for key in left)
+    assert {key.removeprefix("{tagged}:").partition(":")[0] for key in left} == {
+        *("alive", "lanes", "rules", "seq", "supervisor", "supervisors", "tasks", "writes")
+    }

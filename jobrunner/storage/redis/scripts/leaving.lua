@@ -42,14 +42,28 @@ local function is_needed(pipeline)
   return seq and not FINAL[call('HGET', P .. 'run:' .. seq, 'state')]
 end
 
+local function remove_result(padded)
+  local seq = unpad(padded)
+  if is_needed(call('HGET', P .. 'run:' .. seq, 'pipeline')) then
+    return 0
+  end
+  call('HDEL', P .. 'run:' .. seq, 'result')
+  call('ZREM', P .. 'results', padded)
+  dirty = true
+  return 1
+end
+
+-- Results past their time, as many as runs; those that a pipeline still needs are passed over.
 local function remove_results()
-  local old = call('ZRANGEBYSCORE', P .. 'results', '-inf', '(' .. int(NOW - request.results))
-  for _, padded in ipairs(old) do
-    local seq = unpad(padded)
-    if not is_needed(call('HGET', P .. 'run:' .. seq, 'pipeline')) then
-      call('HDEL', P .. 'run:' .. seq, 'result')
-      call('ZREM', P .. 'results', padded)
-      dirty = true
+  local left, kept, before = request.limit, 0, '(' .. int(NOW - request.results)
+  while left > 0 do
+    local old = call('ZRANGEBYSCORE', P .. 'results', '-inf', before, 'LIMIT', kept, math.min(left, 200))
+    if #old == 0 then
+      return
+    end
+    for _, padded in ipairs(old) do
+      local removed = remove_result(padded)
+      left, kept = left - removed, kept + 1 - removed
     end
   end
 end
