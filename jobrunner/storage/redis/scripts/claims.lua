@@ -152,12 +152,12 @@ local function lane_of(lane, head)
   return rule and rule.lane == lane and not floor.paused[own] and lane or own
 end
 
+-- The row at a place in a lane, with what the choice notes beside it: `place`, `is_late`, `taken`, `refused`.
 local function head_of(place)
-  local seq = unpad(string.sub(place, -16))
-  local values = call('HMGET', P .. 'run:' .. seq, 'task', 'pipeline_name', 'pipeline', 'id', 'expires_at',
-    'claim_no')
-  return { seq = seq, place = place, task = values[1], pipeline_name = values[2], pipeline = values[3],
-    id = values[4], is_late = values[5] and values[6] == '0' and tonumber(values[5]) <= NOW }
+  local head = row(unpad(string.sub(place, -16)))
+  head.place = place
+  head.is_late = head.expires_at and head.claim_no == '0' and tonumber(head.expires_at) <= NOW
+  return head
 end
 
 -- Read a lane's heads; true when it was left before its end.
@@ -179,7 +179,7 @@ local function read(lane, heads, strangers)
         heads[#heads + 1] = head
         left = left - 1
       elseif home then
-        strangers[#strangers + 1] = { head.seq, home }
+        strangers[#strangers + 1] = { head, home }
         moved = moved + 1
         if moved == MOST_STRANGERS then
           return true
@@ -232,7 +232,7 @@ end
 local function accept(head, rule, choice)
   if rule.lock ~= '' then
     floor.locks[rule.lock] = floor.locks[rule.lock] + 1
-    head.lock = rule.lock
+    head.taken = rule.lock
   end
   if rule.limit then
     floor.starts[head.task] = floor.starts[head.task] + 1
@@ -336,25 +336,23 @@ local function claim_of(seq, refused)
 end
 
 local function take(head, owner, host)
-  local r = row(head.seq)
-  if r.state ~= 'queued' then
-    return nil -- a revocation met later in this very claim has ended it
+  if head.claim_no ~= '0' then
+    call('HDEL', P .. 'run:' .. head.seq, unpack(GONE))
   end
-  call('HDEL', P .. 'run:' .. head.seq, unpack(GONE))
-  change(r, {
+  change(head, {
     state = 'running',
     owner = owner,
     host = host,
-    lock = head.lock or false,
-    claim_no = int(tonumber(r.claim_no) + 1),
-    attempt = int(tonumber(r.attempt) + 1),
+    lock = head.taken,
+    claim_no = int(tonumber(head.claim_no) + 1),
+    attempt = int(tonumber(head.attempt) + 1),
   })
   return claim_of(head.seq, head.refused)
 end
 
 local function take_all(choice, owner)
   for _, each in ipairs(choice.strangers) do
-    change(row(each[1]), { lane = each[2] })
+    change(each[1], { lane = each[2] })
   end
   for _, target in ipairs(choice.used) do
     call('HDEL', P .. 'revocations', target)
@@ -370,7 +368,10 @@ local function take_all(choice, owner)
   local host = call('HGET', P .. 'supervisor:' .. owner, 'host') or ''
   local claims = {}
   for _, head in ipairs(choice.claims) do
-    claims[#claims + 1] = take(head, owner, host)
+    -- A revocation that this very claim met may have ended it.
+    if #choice.revoked == 0 or call('HGET', P .. 'run:' .. head.seq, 'state') == 'queued' then
+      claims[#claims + 1] = take(head, owner, host)
+    end
   end
   return claims
 end

@@ -18,7 +18,7 @@
 local PLACED = {
   'id', 'task', 'state', 'lane', 'rank', 'due_at', 'expires_at', 'claim_no', 'owner', 'lock', 'locks',
   'unique', 'pipeline', 'join', 'step', 'created_at', 'finished_at', 'cancel', 'after', 'attempt', 'failures',
-  'crashes', 'host', 'tick', 'compose',
+  'crashes', 'host', 'tick', 'pipeline_name',
 }
 
 local function row(seq)
@@ -179,8 +179,11 @@ end
 local function change(r, new)
   local set, gone = {}, {}
   if r.state == 'running' then
-    new.lock = new.lock or false
-    new.locks = false
+    for _, name in ipairs({ 'lock', 'locks' }) do
+      if r[name] then
+        new[name] = false
+      end
+    end
   end
   leave(r)
   for name, value in pairs(new) do
