@@ -14,6 +14,7 @@ from jobrunner.ids import new_id
 from jobrunner.migration import Moved, Mover
 from jobrunner.model import Run, State, Trigger
 from jobrunner.storage import Revocation, RunFilter, Storage, Tick, open_storage
+from jobrunner.storage.postgres.store import PostgresStorage
 from jobrunner.storage.redis.store import RedisStorage
 from jobrunner.testing.desk import (
     NOON,
@@ -33,7 +34,7 @@ CHANGED = {"seq", "claim_no", "owner", "host", "lane", "expires_at"}  # what a s
 
 
 @pytest.fixture
-def opened(redis_url: str, tmp_path: Path) -> Iterator[Opened]:
+def opened(redis_url: str, postgres_url: str, tmp_path: Path) -> Iterator[Opened]:
     """Opens one more handle on the storage of a kind."""
     memory = f"memory://{new_id(NOON)}"
     namespace = new_id(NOON)
@@ -41,7 +42,10 @@ def opened(redis_url: str, tmp_path: Path) -> Iterator[Opened]:
     def open_one(kind: str) -> Storage:
         if kind.startswith("redis"):
             return RedisStorage.open(f"{redis_url}?namespace={namespace}-{kind}", server_time=False)
-        return open_storage(f"sqlite:///{tmp_path}/{kind}.db" if kind.startswith("sqlite") else memory)
+        if kind == "postgres":
+            return PostgresStorage.open(postgres_url, server_time=False)
+        urls = {"sqlite": f"sqlite:///{tmp_path}/jobs.db", "file": f"file:///{tmp_path}/queue"}
+        return open_storage(urls.get(kind, memory))
 
     with closing(open_storage(memory)):
         yield open_one
@@ -117,7 +121,8 @@ def moved(source: Storage, target: Storage, name: str = "mover") -> Moved:
 
 PAIRS = [
     *(("sqlite", "redis"), ("redis", "sqlite"), ("redis", "redis2")),
-    *(("sqlite", "memory"), ("memory", "redis")),
+    *(("sqlite", "memory"), ("memory", "redis"), ("file", "redis"), ("redis", "file")),
+    *(("postgres", "redis"), ("redis", "postgres"), ("sqlite", "postgres"), ("file", "sqlite")),
 ]
 
 
