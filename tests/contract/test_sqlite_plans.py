@@ -147,6 +147,9 @@ def test_an_overview_reads_only_by_index(full: Desk, storage: SqliteStorage) -> 
         RunFilter(states=(State.FAILED,)),
         RunFilter(states=(State.QUEUED, State.RETRYING)),
         RunFilter(tasks=("resize",), since=NOON + DAY),
+        RunFilter(tasks=("resize",), states=(State.EXPIRED,), since=NOON),
+        RunFilter(triggers=("retry", "catch-up")),
+        RunFilter(tasks=("resize",), triggers=("retry",), states=(State.SUCCEEDED,)),
     ],
 )
 def test_a_history_that_is_asked_for_by_task_or_state_reads_only_by_index(
@@ -157,7 +160,16 @@ def test_a_history_that_is_asked_for_by_task_or_state_reads_only_by_index(
     assert listener.scans() == []
 
 
-@pytest.mark.parametrize("which", [RunFilter(tasks=("resize",)), RunFilter(since=NOON + HOUR)])
+@pytest.mark.parametrize(
+    "which",
+    [
+        RunFilter(tasks=("resize",)),
+        RunFilter(since=NOON + HOUR),
+        RunFilter(states=(State.FAILED,)),
+        RunFilter(tasks=("resize",), states=(State.FAILED,)),
+        RunFilter(triggers=("retry",)),
+    ],
+)
 def test_a_history_of_a_task_or_of_a_time_is_not_sorted(
     full: Desk, storage: SqliteStorage, which: RunFilter
 ) -> None:

@@ -7,7 +7,7 @@ import sqlite3
 
 from ...durations import Micros
 from ...errors import AmbiguousRun, NotFound
-from ...model import FINAL, Run, State
+from ...model import FINAL, Run, State, Trigger
 from .. import RunFilter
 from .rows import RUN, read_run, read_runs, run_of
 
@@ -131,11 +131,29 @@ def _sources(which: RunFilter) -> list[tuple[str, tuple[object, ...]]]:
     if which.unique is not None:
         held = "unique_key = ? and unique_key is not null and finished_at is null"
         return [(f"runs indexed by runs_unique where {held}", (which.unique,))]
+    if which.states and _UNSUCCESSFUL.issuperset(which.states):
+        return [unsuccessful for state in which.states for unsuccessful in _unsuccessful(state, which.tasks)]
+    if which.triggers and not _USUAL.intersection(which.triggers):
+        held = "trigger <> 'schedule' and trigger <> 'enqueue'"
+        return [
+            (f"runs indexed by runs_of_trigger where {held} and trigger = ?", (t,)) for t in which.triggers
+        ]
     if which.tasks:
         return [("runs indexed by runs_of_task where task = ?", (task,)) for task in which.tasks]
     if which.states:
         return [(source_of(state), ()) for state in which.states]
     return [("runs where seq > 0", ())]
+
+
+_USUAL = frozenset({Trigger.SCHEDULE.value, Trigger.ENQUEUE.value})
+_UNSUCCESSFUL = FINAL - {State.SUCCEEDED}
+
+
+def _unsuccessful(state: State, tasks: tuple[str, ...]) -> list[tuple[str, tuple[object, ...]]]:
+    """Runs that came to such an end, in order of enqueue; the task is in the index too."""
+    held = "finished_at is not null and state <> 'succeeded'"
+    source = f"runs indexed by runs_unsuccessful where {held} and state = '{state.value}'"
+    return [(f"{source} and task = ?", (task,)) for task in tasks] if tasks else [(source, ())]
 
 
 _INDEXES = {State.QUEUED: "runs_to_claim", State.RUNNING: "runs_running", State.WAITING: "runs_waiting"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 APPLICATION_ID = 0x4A6F6252  # "JobR": tells our databases from those of other programs
-VERSION = 2  # PRAGMA user_version
+VERSION = 3  # PRAGMA user_version
 
 LARGE = 4096  # characters: a longer payload, result or error lies in `bodies`; its column holds ''
 
@@ -257,5 +257,17 @@ _VERSION_2 = (
     """,
 )
 
+_VERSION_3 = (
+    # For rare runs of a long history: what is usual (enqueued, scheduled, successful) pays nothing for them.
+    """
+    create index runs_of_trigger on runs (trigger, seq, task)
+    where trigger <> 'schedule' and trigger <> 'enqueue'
+    """,
+    """
+    create index runs_unsuccessful on runs (state, seq, task)
+    where finished_at is not null and state <> 'succeeded'
+    """,
+)
+
 # Step n leads from version n to version n + 1; version 0 is an empty database.
-STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)
+STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
