@@ -20,7 +20,7 @@ from .events import Emit, Shortage, ShortageOver
 from .loop import EventLoop
 
 BEAT: Final[Micros] = 2 * SECOND  # with the janitor's: one wake-up for both
-TIDY_BEATS: Final = 15  # between two collections of young garbage: workers that died leave circles behind
+TIDY_BEATS: Final = 60  # between two collections of garbage: dead workers leave circles behind
 MOST_FLOOR: Final = 64 * 1024 * 1024  # bytes that are kept free; of a small file system, a twentieth of it
 SPARE_DESCRIPTORS: Final = 64  # kept for the ends of what runs, and for a reload
 CLEARLY: Final = 1.25  # so much more than is needed ends a shortage
@@ -156,9 +156,7 @@ class Vitals:
         self.look()
         self._beats += 1
         if self._beats % TIDY_BEATS == 0:
-            gc.collect(
-                1
-            )  # by itself it would wait for thousands of them: memory would rise and fall by megabytes
+            gc.collect()  # by itself it would wait for thousands of them, and memory grow by megabytes
         self._loop.after(BEAT, self.start)
 
     def look(self) -> None:

@@ -152,6 +152,30 @@ def test_callables_and_commands_run_in_the_hardened_unit(service: Machine) -> No
 
 
 @pytest.mark.drill
+def test_a_reload_takes_the_new_file_and_ends_when_it_is_in_force(service: Machine) -> None:
+    # rules 24 to 26, 30
+    before = main_pid(service)
+    service.write("/etc/jobrunner/jobs.yaml", FILE + "  added: {command: [/bin/true]}\n")
+    service.do("systemctl", "reload", UNIT)
+    assert service.jobrunner("enqueue", "added", "--wait").returncode == 0
+    assert (main_pid(service), service.show(UNIT, "ActiveState")) == (before, "active")
+
+
+@pytest.mark.drill
+def test_a_reload_of_a_broken_file_fails_is_loud_and_hurts_nothing(service: Machine) -> None:
+    # rule 25
+    before = main_pid(service)
+    service.write("/etc/jobrunner/jobs.yaml", FILE + "  broken: {comand: x}\n")
+    assert service.run("systemctl", "reload", UNIT).returncode != 0
+    wait_until(lambda: "the file is invalid" in status_of(service), lambda: status_of(service))
+    assert (main_pid(service), service.show(UNIT, "ActiveState")) == (before, "active")
+    assert service.jobrunner("enqueue", "call", "--wait").returncode == 0
+    service.write("/etc/jobrunner/jobs.yaml", FILE)
+    service.do("systemctl", "reload", UNIT)
+    wait_until(lambda: "the file is invalid" not in status_of(service), lambda: status_of(service))
+
+
+@pytest.mark.drill
 def test_a_service_that_hangs_is_ended_by_its_watchdog_and_starts_anew(service: Machine) -> None:
     # D22
     shorten_watchdog(service)
