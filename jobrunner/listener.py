@@ -16,15 +16,19 @@ from typing import Final
 from .codec import encode_arguments
 from .durations import SECOND
 from .events import AttemptEnded, Emit, Event, ReceiverFailed, ReceiverSaid, RunRefused
-from .execution import Backing, Call, Loop
+from .execution import Backing, Call
 from .execution.pool import ProcessPool
 from .execution.start import HEAR
 from .hooks import Notice, Signal
+from .loop import EventLoop
 from .model import Ended, Ending, Settle
 from .notices import notices_of
 from .output import remove, tail
 from .plain import to_plain
 from .plan import Plan, Pool, Task
+from .service import Service
+from .storage import Storage
+from .unstarted import SIGNALS, Unstarted
 
 MOST_WAITING: Final = 10_000  # notices; beyond, the oldest is dropped
 NAME: Final = "signals"  # of the pool and the task of the listener, which no file knows
@@ -35,7 +39,16 @@ class Listener:
     """Receivers and what they are told; the `Sink` of its one worker."""
 
     def __init__(
-        self, *, loop: Loop, emit: Emit, plan: Plan, owner: str, output_root: str, backing: Backing
+        self,
+        *,
+        loop: EventLoop,
+        service: Service,
+        storage: Storage,
+        emit: Emit,
+        plan: Plan,
+        owner: str,
+        output_root: str,
+        backing: Backing,
     ) -> None:
         self._loop = loop
         self._emit = emit
@@ -50,6 +63,13 @@ class Listener:
         self._told: dict[int, Notice] = {}  # what the worker has, by the number of its call
         self._numbers = itertools.count(1)
         self._pool: ProcessPool | None = None
+        self._unstarted = Unstarted(
+            loop=loop,
+            service=service,
+            storage=storage,
+            owner=owner,
+            tell=lambda notices: self._tell(self._wanted_of(notices)),
+        )
         self._task = Task(name=NAME, call=HEAR, kill_after=SECOND, store_result=False)
         self.adopt(plan)
 
@@ -68,6 +88,8 @@ class Listener:
         """A worker has imported a module with receivers for these signals."""
         self._modules[module] = frozenset(signals)
         self._wanted = frozenset().union(*self._modules.values())
+        if self._wanted & SIGNALS:
+            self._unstarted.watch()
 
     # ---- what happens ----------------------------------------------------------------------------
 

@@ -275,6 +275,8 @@ class Supervisor:
         )
         self._listener = Listener(
             loop=self._loop,
+            service=service,
+            storage=storage,
             emit=self._emit,
             plan=self._plan,
             owner=self._owner,

@@ -18,7 +18,6 @@ from ..durations import MILLISECOND, SECOND, Micros, format_duration
 from ..model import Ended, Ending
 from ..output import OutputFile, Stream
 from . import Backing, Call, Loop, Sink, Timer, wire
-from .family import Mark
 from .holding import (
     FIND_LIMIT,
     FROM_OUTSIDE,
@@ -200,13 +199,11 @@ class Host:
         for held in self.calls.values():
             held.forget_timers()
             held.written()
-        marks = self._marks()
         self.calls.clear()
         self._forget_timers()
         self._replies.close()
         self._process.kill(patience)
-        for mark in marks:
-            self._process.end_relatives(mark)
+        self._process.end_relatives(None)
         self._process.close()
 
     # ---- answers ---------------------------------------------------------------------------------
@@ -430,10 +427,8 @@ class Host:
         while (lines := self._process.lines()) is not None:
             self._believe(lines)
         self._drain()
-        marks = self._marks()
         death = self._process.reap()
-        for mark in marks or [None]:
-            self._process.end_relatives(mark)
+        self._process.end_relatives(None)  # the children of its calls carry no mark of their run
         self._forget_timers()
         self._replies.close()
         self._process.close()
@@ -447,10 +442,6 @@ class Host:
         for each in held.values():
             each.forget_timers()
             self._report_dead(each, death, begun - 1)
-
-    def _marks(self) -> list[Mark | None]:
-        """What the children of the executing calls are known by."""
-        return [Mark(held.call.owner, held.call.run_id) for held in self.calls.values() if held.begun]
 
     def _report_no_start(self, calls: list[Call], death: Death) -> None:
         said = self._early.decode("utf-8", "backslashreplace").strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jobrunner import JobRunner
 from tests.live import Project, wait_until
 
 FILE = """
@@ -137,3 +138,17 @@ def test_a_module_that_a_worker_imports_brings_its_receivers(project: Project) -
     wait_until(other.exists, project.logs)
     project.jobrunner("enqueue", "good", "--wait")
     wait_until(lambda: "good" in other.read_text().split(), project.logs)
+
+
+def test_runs_that_end_while_they_wait_are_heard(project: Project) -> None:
+    started(project).jobrunner("pause", "good")
+    run = project.answer("enqueue", "good")["id"]
+    project.jobrunner("cancel", run)
+    assert heard(project, "good", "cancelled 0 None") == ["cancelled 0 None"]
+    brief = project.answer("enqueue", "good", "--expires", "1s")["id"]
+    wait_until(lambda: project.answer("show", brief)["state"] == "expired", project.logs)
+    assert heard(project, "good", "expired 0 None") == ["cancelled 0 None", "expired 0 None"]
+    with JobRunner(project.file) as jobs:
+        jobs["bad"].revoke(once=True)
+        jobs.enqueue("bad")
+    assert heard(project, "bad", "revoked 0 None") == ["revoked 0 None"]
