@@ -157,6 +157,8 @@ class Bridge:
             return answer_text(run) if run.state.is_final else None
 
         self._await(Waiter(reply, look, lambda: answer_text(self._storage.run(run_id))), timeout)
+        if timeout != 0:
+            self._on_change()  # it leaves its slot: what it waits for may need one
 
     def _lock(self, question: Asked, call: Call | None, reply: Reply) -> None:
         if call is None:

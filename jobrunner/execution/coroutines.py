@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, copy_context
 from functools import partial
 from types import CoroutineType, FrameType
-from typing import cast
+from typing import Final, cast
 
 from .. import hooks
 from ..context import CurrentRun
@@ -24,6 +24,8 @@ from .calling import Outcome
 from .questions import Gate, NativeGate
 from .threads import frames_of, inject
 from .workshop import Work, Workshop, exception_for
+
+MOST_WAITING: Final = 1000  # threads of calls that wait for another run, beside those of the slots
 
 
 class Coroutines:
@@ -34,7 +36,7 @@ class Coroutines:
         self._most = most
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
-        self._beside = ThreadPoolExecutor(most, thread_name_prefix="slot")
+        self._beside = ThreadPoolExecutor(most + MOST_WAITING, thread_name_prefix="slot")
 
     def call(self, hook: Callable[..., object], /) -> object:
         result = hook()
@@ -61,7 +63,8 @@ class Coroutines:
         """Nothing: what is still to be ended is looked at before it is."""
 
     def _look(self) -> None:
-        while len(self._tasks) < self._most and (work := self._workshop.next()) is not None:
+        most = self._most + self._workshop.waits
+        while len(self._tasks) < most and (work := self._workshop.next()) is not None:
             task = self._loop.create_task(self._work(work))
             work.place = task
             self._tasks.add(task)

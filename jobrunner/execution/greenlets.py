@@ -61,7 +61,8 @@ class Greenlets:
         """On the loop."""
         while self._to_do:
             self._to_do.popleft()()
-        while self._executing < self._most and (work := self._workshop.next()) is not None:
+        most = self._most + self._workshop.waits
+        while self._executing < most and (work := self._workshop.next()) is not None:
             self._executing += 1
             work.place = gevent.spawn(self._work, work)
         if self._workshop.is_done:

@@ -138,6 +138,11 @@ class Host:
         """Whether it takes another call."""
         return self.left > 0 and not self.is_leaving
 
+    @property
+    def waits(self) -> int:
+        """How many of its calls wait for another run: they leave their slots so long."""
+        return min(len(self.calls), self._replies.waits)
+
     # ---- calls in --------------------------------------------------------------------------------
 
     def add(self, number: int, call: Call, definition: Definition) -> None:

@@ -120,6 +120,11 @@ class Member:
             return False  # one call is enough for a worker that is still starting
         return self.expected < BUDGET and len(self.calls) < DEEPEST and self.left > 0
 
+    @property
+    def waits(self) -> int:
+        """1 when the call that it executes waits for another run: it leaves its slot so long."""
+        return min(1, self._replies.waits) if self.calls else 0
+
     # ---- calls in --------------------------------------------------------------------------------
 
     def add(self, number: int, call: Call, definition: Definition) -> None:

@@ -25,6 +25,7 @@ from .wear import is_watched, is_worn, look_every
 
 LOOK: Final[Micros] = 20 * MILLISECOND  # a call that spans two looks is one that lasts
 IDLE: Final[Micros] = 5 * MINUTE
+MOST_WAITING: Final = 16  # calls that leave their slots at a time: each has a process of its own
 CLOSING: Final[Micros] = 2 * SECOND  # for killed workers to be gone
 
 _by_expected = attrgetter("expected")
@@ -67,7 +68,7 @@ class ProcessPool:
     def room(self) -> int:
         if self._is_retired:
             return 0
-        free, room = self._pool.slots - self.busy(), 0
+        free, room = self._free(), 0
         for member in self._members:
             if member.is_open and (member.calls or free > 0):
                 room += self._room_of(member)
@@ -76,6 +77,11 @@ class ProcessPool:
             # One call is taken along to the next try, so that its end tells the dispatcher of the room.
             return room + (0 if self._waiting or self._members else 1)
         return room + max(0, free)
+
+    def _free(self) -> int:
+        """Slots to be had. A call that waits for another run leaves its own, or both would wait for ever."""
+        waiting = sum(member.waits for member in self._members)
+        return self._pool.slots - self.busy() + min(waiting, MOST_WAITING)
 
     def _room_of(self, member: Member) -> int:
         by_time = (BUDGET - member.expected) // (self._pace + OVERHEAD)
@@ -141,7 +147,7 @@ class ProcessPool:
         """An idle worker, else a new one, else one with little to do. Raises OSError."""
         if self._is_retired:
             return None
-        is_free = self.busy() < self._pool.slots
+        is_free = self._free() > 0
         fitting = (each for each in self._members if each.is_open and (each.calls or is_free))
         least = min(fitting, key=_by_expected, default=None)
         if least is not None and not least.calls:

@@ -40,6 +40,7 @@ class NativeGate:
 class _Question:
     gate: Gate
     call: int
+    is_wait: bool  # for another run
     answer: str | None = None
     is_open: bool = False
 
@@ -66,7 +67,7 @@ class Questions:
     def ask(self, text: str) -> str:
         """Send a question and wait for its answer. Raises what ends the call meanwhile."""
         number, call = next(self._numbers), self._call()
-        question = self._open[number] = _Question(self._new_gate(), call)
+        question = self._open[number] = _Question(self._new_gate(), call, text.startswith(wire.WAITS))
         try:
             self._send(wire.line("M", number, call, text))
             question.gate.wait()
@@ -80,6 +81,11 @@ class Questions:
                 run.check()
             raise UsageError("the run that asked is over")
         return question.answer
+
+    @property
+    def waits(self) -> int:
+        """How many calls wait for another run: so many more may execute here."""
+        return len({question.call for question in list(self._open.values()) if question.is_wait})
 
     def take(self, number: int, text: str) -> None:
         """The answer has come; on the reader's thread."""

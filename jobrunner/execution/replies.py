@@ -44,6 +44,12 @@ class Replies:
         reply = self._open[number] = Reply(self, number, call, text)
         self._ask(call, text, reply)
 
+    @property
+    def waits(self) -> int:
+        """How many calls wait for another run."""
+        waiting = {id(reply.call) for reply in self._open.values() if reply.text.startswith(wire.WAITS)}
+        return len(waiting)
+
     def send(self, number: int, text: str) -> None:
         del self._open[number]
         self._send(wire.line("N", number, text))

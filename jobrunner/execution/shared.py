@@ -11,6 +11,7 @@ import itertools
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Final
 
 from ..durations import Micros
 from ..model import Ended, Ending
@@ -23,6 +24,8 @@ from .pool import CLOSING, IDLE
 from .process import WorkerProcess
 from .starts import Starts
 from .wear import is_watched, is_worn, look_every
+
+MOST_WAITING: Final = 1000  # calls that leave their slots at a time
 
 
 class SharedPool:
@@ -66,7 +69,11 @@ class SharedPool:
         by_time = min(DEEPEST, BUDGET // (self._pace + OVERHEAD))
         if sum(1 for host in self._hosts if host.calls) > 1:
             by_time = 0  # each of the workers would execute so many at a time
-        return max(0, max(self._pool.slots, by_time) - self.busy())
+        return max(0, max(self._pool.slots, by_time) - self.busy() + self._waiting_calls())
+
+    def _waiting_calls(self) -> int:
+        """Those that wait for another run: they leave their slots so long, or both would wait for ever."""
+        return min(MOST_WAITING, sum(host.waits for host in self._hosts))
 
     def busy(self) -> int:
         return sum(len(host.calls) for host in self._hosts)
@@ -104,7 +111,8 @@ class SharedPool:
 
     def _place(self, call: Call) -> Host | None:
         """The host for this call; None: it was reported why there is none."""
-        if self._is_retired or (not call.task.may_prefetch and self.busy() >= self._pool.slots):
+        is_full = self.busy() - self._waiting_calls() >= self._pool.slots
+        if self._is_retired or (not call.task.may_prefetch and is_full):
             self._pace = BUDGET  # more was promised than is there
             self._report(call, Ending.RECALLED)
             return None
@@ -264,7 +272,8 @@ class SharedPool:
         """Report what lasts, and call back what waits behind it."""
         self._looking = None
         looks = [host.look() for host in self._hosts]
-        if self.busy() > self._pool.slots <= sum(host.lasting for host in self._hosts):
+        lasting = sum(host.lasting for host in self._hosts)
+        if self.busy() > self._pool.slots + self._waiting_calls() <= lasting:
             self._pace = BUDGET
             for host in self._hosts:
                 host.recall()

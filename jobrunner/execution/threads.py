@@ -67,7 +67,7 @@ class Threads:
     def wake(self, orders: int) -> None:
         for _ in range(orders):
             self._orders.put(None)
-        while self._started < min(self._most, self._workshop.held):
+        while self._started < min(self._most + self._workshop.waits, self._workshop.held):
             self._started += 1
             threading.Thread(target=self._work, name=f"slot-{self._started}", daemon=True).start()
         self._changed.release()

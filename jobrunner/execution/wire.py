@@ -42,6 +42,7 @@ from . import Call
 from .environment import cause_variables
 
 VERSION: Final = "2"
+WAITS: Final = '["wait",'  # so begins the question of a call that waits for another run
 
 
 def inert(text: str) -> str:

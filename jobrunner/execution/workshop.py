@@ -162,6 +162,11 @@ class Workshop:
         return len(self._waiting) + len(self._works)
 
     @property
+    def waits(self) -> int:
+        """Calls that wait for another run: so many more may execute."""
+        return self._questions.waits
+
+    @property
     def is_done(self) -> bool:
         """Whether to leave: that is asked for, and nothing is left to do."""
         return self._is_leaving and not self.held

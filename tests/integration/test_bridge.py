@@ -139,6 +139,38 @@ def test_coroutines_wait_for_their_children_in_the_same_pool(project: Project) -
     assert project.answer("show", run)["result"] == 16
 
 
+NESTED = """
+from pathlib import Path
+from jobrunner import JobRunner
+
+jobs = JobRunner(Path(__file__).with_name("jobs.yaml"))
+
+@jobs.task(pool="single")
+def chain(depth):
+    return 0 if depth == 0 else 1 + chain(depth - 1).get(timeout=50)
+
+@jobs.task(pool="single")
+async def achain(depth):
+    if depth == 0:
+        return 0
+    below = await jobs.aenqueue("achain", depth - 1)
+    return 1 + await below.aget(timeout=50)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "task"), [("process", "chain"), ("thread", "chain"), ("greenlet", "chain"), ("async", "chain")]
+)
+def test_a_run_that_waits_for_another_leaves_its_only_slot_to_it(
+    project: Project, kind: str, task: str
+) -> None:
+    project.write(f"modules: [work]\npools: {{single: {{kind: {kind}, slots: 1}}}}\ntasks: {{}}\n")
+    project.write(NESTED, "work.py")
+    project.start()
+    run = project.answer("enqueue", task, "--args", "[3]", "--wait")["id"]
+    assert project.answer("show", run)["result"] == 3
+
+
 LOCKS = """
 import os, time
 from pathlib import Path
