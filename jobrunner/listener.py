@@ -31,6 +31,7 @@ from .storage import Storage
 from .unstarted import SIGNALS, Unstarted
 
 MOST_WAITING: Final = 10_000  # notices; beyond, the oldest is dropped
+LAST_MOMENT: Final = 3 * SECOND // 2  # for what waits at an orderly end
 NAME: Final = "signals"  # of the pool and the task of the listener, which no file knows
 _TAIL: Final = 2000  # bytes of what a receiver has written
 
@@ -171,6 +172,12 @@ class Listener:
         if ended.ending not in (Ending.OK, Ending.RECALLED):
             self._emit(ReceiverFailed(f"{ended.outcome}: {ended.error or ''}"))
         self._feed()
+
+    def finish(self) -> None:
+        """Let the receivers hear what waits, for a moment; nothing runs any more but this loop."""
+        end = self._loop.monotonic() + LAST_MOMENT
+        while (self._waiting or self._told) and (rest := end - self._loop.monotonic()) > 0:
+            self._loop.turn(rest)
 
     def close(self) -> None:
         """End the worker now."""

@@ -59,7 +59,7 @@ class Stop:
         self._until = until
         self._crew: Crew | None = None
         self._asked_at: Micros | None = None
-        self._hurried = False
+        self.is_hurried = False
         self._deadline: LoopTimer | None = None
         self.is_asked = False
         self.is_forced = False  # the end came before everything was written
@@ -77,8 +77,8 @@ class Stop:
         if self._asked_at is None:
             self._asked_at = now
             self._stop()
-        elif not self._hurried and now - self._asked_at >= ONE_WISH:
-            self._hurried = True
+        elif not self.is_hurried and now - self._asked_at >= ONE_WISH:
+            self.is_hurried = True
             self._hurry()
 
     def _stop(self) -> None:

@@ -152,3 +152,13 @@ def test_runs_that_end_while_they_wait_are_heard(project: Project) -> None:
         jobs["bad"].revoke(once=True)
         jobs.enqueue("bad")
     assert heard(project, "bad", "revoked 0 None") == ["revoked 0 None"]
+
+
+def test_an_orderly_end_lets_the_receivers_hear_what_waits(project: Project) -> None:
+    project.write(FILE)
+    project.write(WORK, "work.py")
+    project.write(OTHER, "other.py")
+    assert project.jobrunner("enqueue", "good", "--force").returncode == 0
+    done = project.jobrunner("run", "jobs.yaml", "--drain")
+    assert done.returncode == 0, done
+    assert "good: complete 1 ok" in (project.folder / "heard").read_text().splitlines()
