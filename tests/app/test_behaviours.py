@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ import pytest
 
 from tests.app import stories
 from tests.live import Project, wait_until
+from tests.postgres_server import Server
+from tests.servers import a_redis
 
 FILE = """
 backend: {backend}
@@ -50,6 +53,8 @@ HOUSES = [
     House("sqlite", "async", inside=False),
     House("memory", "process", inside=True),
     House("memory", "thread", inside=True),
+    House("postgres", "process", inside=False),
+    House("redis", "process", inside=False),
 ]
 
 WANTED: dict[str, Any] = {
@@ -112,7 +117,7 @@ def told(
     if house.kind == "greenlet":
         pytest.importorskip("gevent")
     project = Project(tmp_path_factory.mktemp("stories"))
-    backend = "memory://" if house.backend == "memory" else "sqlite:///jobs.db"
+    backend = _backend_of(house, request)
     schedule = "schedule: reboot" if house.inside else ""
     coroutines = "stage" if house.kind == "greenlet" else "default"  # greenlets run no coroutine
     project.write(FILE.format(backend=backend, kind=house.kind, schedule=schedule, coroutines=coroutines))
@@ -122,6 +127,21 @@ def told(
         yield _from_inside(project) if house.inside else _from_outside(project)
     finally:
         project.close()
+
+
+@pytest.fixture(scope="module")
+def own_redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with a_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
+
+
+def _backend_of(house: House, request: pytest.FixtureRequest) -> str:
+    if house.backend == "postgres":
+        server: Server = request.getfixturevalue("postgres_server")
+        return server.url(namespace=f"test_{os.urandom(6).hex()}")
+    if house.backend == "redis":
+        return str(request.getfixturevalue("own_redis_url"))
+    return {"memory": "memory://", "sqlite": "sqlite:///jobs.db"}[house.backend]
 
 
 def _from_inside(project: Project) -> dict[str, Any]:
