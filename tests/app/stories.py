@@ -394,6 +394,30 @@ def a_task_waits_for_a_chord_of_its_own() -> Any:
     return got(outer(4))
 
 
+@jobs.task(pool="stage")
+def guard() -> list[Any]:
+    """Hold the lock of another task for a block, and find that it does not run meanwhile."""
+    with jobs.lock("door", timeout=PATIENCE):
+        waiting = behind_the_door(5)
+        try:
+            found: list[Any] = [waiting.get(timeout=0.3)]
+        except ResultTimeout:
+            found = ["waits"]
+        found.append(failed(guest())[0])
+    return [*found, waiting.get(timeout=PATIENCE)]
+
+
+@jobs.task(pool="stage")
+def guest() -> None:
+    with jobs.lock("door", timeout=0):
+        pass
+
+
+@story
+def a_task_holds_a_lock_for_a_block() -> Any:
+    return got(guard())
+
+
 @story
 def a_task_that_leaves_its_process() -> Any:
     return failed(leave(3))[:2]
