@@ -129,7 +129,8 @@ class RedisStorage:
 
     def watermarks(self, keys: Mapping[str, Micros | None], now: Micros) -> dict[str, Micros]:
         flat = [text for key, at in keys.items() for text in (key, "" if at is None else str(at))]
-        found = self._ask("watermarks", now, keys=flat)
+        # The caller's moment counts, not the server's: a `reboot` schedule begins at 0.
+        found = self._ask("watermarks", now, keys=flat, given=str(now))
         return {key: int(at) for key, at in zip(keys, found, strict=True)}
 
     def tick(self, ticks: Sequence[Tick]) -> list[Verdict]:

@@ -5,7 +5,7 @@ function operations.watermarks()
   local found = {}
   for i = 1, #request.keys, 2 do
     local key, next_at = request.keys[i], request.keys[i + 1]
-    if call('HSETNX', P .. 'watermarks', key, int(NOW)) == 1 then
+    if call('HSETNX', P .. 'watermarks', key, request.given) == 1 then
       dirty = true
     end
     call('HSET', P .. 'next_ticks', key, next_at)
