@@ -33,14 +33,14 @@ def main() -> None:
     sys.path[:0] = question["path"]
     for name in question["modules"]:
         signal.alarm(int(question["patience"]))  # its default action ends this process
-        answer = _answer(name)
+        answer = _answer(name, question["path"])
         signal.alarm(0)
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
     os._exit(0)
 
 
-def _answer(name: str) -> dict[str, object]:
+def _answer(name: str, path: list[str]) -> dict[str, object]:
     module_name, _, attribute = name.partition(":")
     before = hooks.receivers()
     try:
@@ -48,7 +48,8 @@ def _answer(name: str) -> dict[str, object]:
     except ModuleNotFoundError as error:
         missing = error.name or module_name
         if module_name == missing or module_name.startswith(missing + "."):
-            return {"error": f"there is no module {missing!r}", "help": f"looked in {', '.join(sys.path)}"}
+            where = f"{', '.join(path)} and the packages of {sys.executable}"
+            return {"error": f"there is no module {missing!r}", "help": f"looked in {where}"}
         return {"error": f"importing {module_name} failed: there is no module {missing!r}", "help": ""}
     except BaseException as error:  # whatever a module raises is the answer
         return {"error": f"importing {module_name} failed: {type(error).__name__}: {error}", "help": ""}

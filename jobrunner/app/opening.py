@@ -84,8 +84,18 @@ def url_of(file: str | None, backend: str | None) -> str:
 
 
 def absolute_backend(url: str) -> str:
-    """The URL with the path of a database counted from the present folder, for good."""
+    """The URL with the path of a database counted from the present folder, for good.
+
+    A worker may be in another folder (a task's `cwd`): there, a relative path is that of the supervisor's
+    storage when that ends with it.
+    """
     from ..place import storage_file
 
-    path = storage_file(url)
-    return url if path is None else f"{url.partition(':')[0]}:///{path}"
+    path, way = storage_file(url), asking()
+    if path is None:
+        return url
+    scheme, _, rest = url.partition("://")
+    relative = os.path.normpath(rest.removeprefix("/"))
+    if way is not None and not os.path.isabs(relative) and way.url.endswith(f"/{relative}"):
+        return way.url
+    return f"{scheme}:///{path}"

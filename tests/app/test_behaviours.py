@@ -53,6 +53,7 @@ HOUSES = [
     House("sqlite", "async", inside=False),
     House("memory", "process", inside=True),
     House("memory", "thread", inside=True),
+    House("file", "process", inside=False),
     House("postgres", "process", inside=False),
     House("postgres", "process", inside=True),
     House("redis", "process", inside=False),
@@ -138,7 +139,7 @@ def _backend_of(house: House, request: pytest.FixtureRequest) -> str:
         return server.url(namespace=f"test_{os.urandom(6).hex()}")
     if house.backend == "redis":
         return str(request.getfixturevalue("own_redis_url"))
-    return {"memory": "memory://", "sqlite": "sqlite:///jobs.db"}[house.backend]
+    return {"memory": "memory://", "sqlite": "sqlite:///jobs.db", "file": "file:///queue"}[house.backend]
 
 
 def _from_inside(project: Project) -> dict[str, Any]:

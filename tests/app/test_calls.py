@@ -367,6 +367,20 @@ def test_many_runs_are_one_write_and_keep_their_order(jobs: JobRunner) -> None:
     assert [each.id for each in group] == [each.id for each in reversed(found)]
 
 
+def test_pipelines_of_a_file_are_enqueued_by_name_and_many_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.yaml"
+    file.write_text(
+        "tasks:\n  join: {call: 'os.path:join'}\n  base: {call: 'os.path:basename'}\n"
+        "pipelines:\n  paths: {steps: [join, base]}\n"
+    )
+    with JobRunner(file, immediate=True) as jobs:
+        assert jobs.enqueue("paths", "a", "b").get() == "b"
+        assert jobs["paths"].map([("a", "b"), ("c", "d")]).get() == ["b", "d"]
+        group = jobs.enqueue_many([("join", ["a", "b"], {}), ("paths", ["c", "d"], {})])
+        assert group.get() == ["a/b", "d"]
+        assert [len(each.steps()) for each in group] == [0, 2]
+
+
 def test_a_mistake_in_one_of_many_adds_none(jobs: JobRunner) -> None:
     publish(jobs, "resize")
     with pytest.raises(PayloadError):
