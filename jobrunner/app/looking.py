@@ -12,6 +12,7 @@ from ..catalogue import Entry
 from ..clock import Clock
 from ..durations import Micros, to_micros
 from ..errors import UsageError
+from ..hooks import Hooks, Notice, Signal
 from ..ids import new_id
 from ..model import NewRun, Run, State
 from ..storage import COUNT_LIMIT, ClientStorage, Pause, Revocation, RunFilter
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 class Looking:
     """What needs a storage and a clock, and the name of nothing but runs, tasks and pools."""
+
+    hooks: Hooks
 
     @property
     def storage(self) -> ClientStorage:
@@ -173,7 +176,18 @@ class Looking:
         return None if catalogue is None else ZoneInfo(catalogue.timezone)
 
     def _cancel_all(self, run_ids: Sequence[str]) -> list[bool]:
-        return self.storage.cancel(run_ids, self.clock.now())
+        done = self.storage.cancel(run_ids, self.clock.now())
+        if Signal.CANCELLED in self.hooks.signals:
+            for run_id in (each for each, is_done in zip(run_ids, done, strict=True) if is_done):
+                self._tell_cancelled(self.storage.run(run_id))
+        return done
+
+    def _tell_cancelled(self, run: Run) -> None:
+        """One that was running is told by its supervisor, once it has ended."""
+        if run.state is State.CANCELLED:
+            at, reason = self.clock.now(), run.reason
+            notice = Notice(signal=Signal.CANCELLED, task=run.task, run_id=run.id, at=at, reason=reason)
+            self.hooks.send(notice)
 
 
 def _texts(given: str | Iterable[str]) -> tuple[str, ...]:

@@ -345,6 +345,9 @@ def test_signals_tell_of_every_end(jobs: JobRunner) -> None:
     assert of(task("cancel")) == ["enqueued", "executing", "cancelled"]
     assert of(task("again")) == ["enqueued", "executing", "retrying", "executing", "complete"]
     assert of(task.schedule(("ok",), delay=5)) == ["scheduled", "executing", "complete"]
+    waiting = task.schedule(("ok",), delay=5)
+    waiting.cancel()
+    assert of(waiting) == ["scheduled", "cancelled"]
 
 
 def test_a_receiver_that_fails_is_reported_and_hurts_nobody(
