@@ -186,6 +186,9 @@ def _service(session: Session) -> Iterator[Finding]:
             yield Finding("service", Verdict.FAIL, words, "jobrunner check; then jobrunner reload")
         if each.status.trouble:
             yield Finding("service", Verdict.FAIL, f"nothing is claimed: {each.status.trouble}")
+        if each.status.untold:
+            words = f"{each.status.untold} notifications not delivered: {each.status.untold_because}"
+            yield Finding("service", Verdict.FAIL, words, "jobrunner notify --test")
     yield from _blocked(session)
 
 

@@ -27,6 +27,7 @@ from .session import Session, zone_named
 from .words import local, one_line, rfc3339, standing
 
 MOST_ROWS = 1_000  # rows of a task that are looked through for one tick
+MOST_ATTEMPTS = 5  # told of one run, and runs that it waits for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +188,7 @@ class Inquiry:
             State.QUEUED: self._queued,
             State.RETRYING: self._retrying,
             State.SCHEDULED: self._scheduled,
+            State.WAITING: self._waiting,
             State.SKIPPED: self._skipped,
         }.get(run.state, self._ended)
         verdict = {State.RUNNING: "runs", State.SKIPPED: "did not run", State.EXPIRED: "did not run"}.get(
@@ -259,8 +261,24 @@ class Inquiry:
         took = format_duration(max(0, run.finished_at - run.started_at))
         when = f"started {self._clock(run.started_at)} and took {took}"
         yield f"Run {short_id(run.id)} {when}: {standing(run)}{tries}."
+        yield from self._earlier(run)
         if run.trigger is Trigger.CATCH_UP:
             yield f"It caught up, and stands for {run.missed} missed tick{'s' if run.missed != 1 else ''}."
+
+    def _earlier(self, run: Run) -> Iterator[str]:
+        """The attempts before the last one, the latest of many."""
+        earlier = self.storage.attempts(run.id)[:-1] if run.attempt > 1 else []
+        for each in earlier[-MOST_ATTEMPTS:]:
+            began = "" if each.started_at is None else f" of {self._clock(each.started_at)}"
+            yield f"Attempt {each.number}{began} ended with: {each.outcome}."
+
+    def _waiting(self, run: Run) -> Iterator[str]:
+        """Behind others: an earlier run of its task, or steps of its pipeline."""
+        befores = [edge.run_id for edge in self.storage.edges((run.id,)).get(run.id, ())]
+        if not befores:
+            yield f"Run {short_id(run.id)} waits for its steps to end."
+        for before in befores[:MOST_ATTEMPTS]:
+            yield f"Run {short_id(run.id)} waits for run {short_id(before)} to end."
 
     def _skipped(self, run: Run) -> Iterator[str]:
         yield f"No run: skipped ({run.reason})."

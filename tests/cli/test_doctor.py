@@ -53,6 +53,16 @@ def test_the_document_has_every_check(desk: Desk, stage: Callable[..., Stage]) -
     assert document["verdict"] in ("ok", "warn")
 
 
+def test_notifications_that_do_not_arrive_are_a_failure(desk: Desk, stage: Callable[..., Stage]) -> None:
+    opened = stage(a_task())
+    status = opened.status._replace(untold=3, untold_because="mail by mx: connection refused")
+    opened.storage.heartbeat(opened.owner.id, status, opened.now)
+    answer = examined(desk)
+    assert answer.code == 1
+    assert "3 notifications not delivered: mail by mx: connection refused" in answer.out
+    assert "jobrunner notify --test" in answer.out
+
+
 def test_an_invalid_file_is_exit_5_and_the_rest_is_examined_all_the_same(desk: Desk) -> None:
     answer = examined(desk, more="  broken: {comand: x}\n")
     assert answer.code == 5

@@ -13,7 +13,7 @@ from jobrunner.durations import DAY, HOUR, MINUTE, SECOND, Micros
 from jobrunner.model import NewRun, Reason, State
 from jobrunner.plan import ScheduleRule, Task
 from jobrunner.storage import Pause, Tick
-from tests.builders import NOON, a_task
+from tests.builders import NOON, a_run, a_task
 from tests.cli.desk import Answer, Desk, Stage
 
 FILE = """
@@ -114,6 +114,16 @@ def test_a_queued_run_says_what_it_waits_for(desk: Desk, theatre: Stage) -> None
     lines = why(desk, "resize").out.splitlines()
     assert lines[0].endswith("has been waiting for 5 s, enqueued by hand.")
     assert lines[1] == "commands is paused by ana (disk)."
+
+
+def test_a_tick_that_waits_for_an_earlier_run_names_it(desk: Desk, theatre: Stage) -> None:
+    # rule 8: `queue`
+    holder = theatre.begun(a_run("backup", lane=entry_of(BACKUP).lane))[0].id
+    [mark] = theatre.storage.watermarks({RULE.key: None}, NOON - DAY).values()
+    theatre.storage.tick([Tick(RULE.key, mark, NOON, None, row(NOON), overlap="queue")])
+    document = why(desk, "backup", "--at", "12:00", "--json").document
+    assert document["verdict"] == "waits"
+    assert f"waits for run {holder[-8:]} to end" in document["explanation"]
 
 
 def test_a_retry_says_what_failed_and_when_the_next_one_is_due(desk: Desk, theatre: Stage) -> None:
