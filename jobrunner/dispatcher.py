@@ -32,6 +32,7 @@ from .model import (
     State,
 )
 from .plan import Plan, Task
+from .redact import redacted
 from .service import Service
 from .storage import Exchange, ExchangeRequest, Rate, Rules, Storage, TaskRule
 
@@ -217,6 +218,8 @@ class Dispatcher:
             return
         if ended.ending is Ending.CANCELLED and going.cancelled:
             ended = ended._replace(retry=False)
+        if call.task.secrets:
+            ended = redacted(ended, call.task.secrets)
         self._pending.started.pop(call.seq, None)
         settle = self._settle(going.claim, call.task, ended)
         self._pending.settled.append(settle)

@@ -49,6 +49,7 @@ from .events import (
 )
 from .ids import short_id
 from .model import Ending, Reason, State
+from .redact import redactor_of
 
 
 class Level(IntEnum):
@@ -94,13 +95,21 @@ class Log:
         form: str = "auto",
         level: Level = Level.INFO,
         zone: str = "UTC",
+        secrets: tuple[str, ...] = (),
     ) -> None:
         self._stream = stream
         self._clock = clock
         self._form = _own_form(stream) if form == "auto" else form
         self._level = level
         self._zone = ZoneInfo(zone)
+        self._secrets = secrets
+        self._redactor = redactor_of(secrets)
         self._is_gone = False  # the reader: nobody is left to be told
+
+    def hide(self, secrets: tuple[str, ...]) -> None:
+        """No line from now on holds one of these, nor of those before: runs of an older plan may go on."""
+        self._secrets = tuple(dict.fromkeys((*self._secrets, *secrets)))
+        self._redactor = redactor_of(self._secrets)
 
     def emit(self, event: Event) -> None:
         if type(event) is Reloaded:
@@ -113,7 +122,7 @@ class Log:
 
     def _write(self, line: Line) -> None:
         try:
-            self._stream.write(self._text(line) + "\n")
+            self._stream.write(self._redactor.text(self._text(line)) + "\n")
             self._stream.flush()
         except (OSError, ValueError):
             self._is_gone = True
@@ -149,9 +158,9 @@ def _calm(event: Event) -> Level:
     return Level.ERROR
 
 
-def stderr_log(clock: Clock, *, form: str, level: str, zone: str) -> Log:
+def stderr_log(clock: Clock, *, form: str, level: str, zone: str, secrets: tuple[str, ...] = ()) -> Log:
     """The log of a supervisor: stderr is talk."""
-    return Log(sys.stderr, clock, form=form, level=LEVELS[level], zone=zone)
+    return Log(sys.stderr, clock, form=form, level=LEVELS[level], zone=zone, secrets=secrets)
 
 
 # --- words ------------------------------------------------------------------------------------------

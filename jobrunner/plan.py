@@ -174,6 +174,7 @@ class Task:
     on_success: tuple[str, ...] = ()
     on_failure: tuple[str, ...] = ()
     notify: Notify | None = None
+    secrets: tuple[str, ...] = ()  # values that are redacted in what is kept and shown of it
     env: Mapping[str, str] = field(default_factory=dict)  # declared: file's and task's, merged
     cwd: str = "/"
     user: str | None = None  # of a command; None: the supervisor's
@@ -285,6 +286,7 @@ class Plan:
     locks: Mapping[str, int] = field(default_factory=dict)  # slots
     retention: Retention = Retention()
     mail: Mail = Mail()
+    secrets: tuple[str, ...] = ()  # of all tasks: values that no log line may hold
     shutdown_timeout: Micros = 30 * SECOND
     tasks: Mapping[str, Task] = field(default_factory=dict)
     pipelines: Mapping[str, Pipeline] = field(default_factory=dict)  # one namespace with the tasks

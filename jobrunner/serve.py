@@ -34,15 +34,16 @@ def serve(
     compiled = compile_in_child(path)
     if compiled.plan is None:
         raise ConfigError(compiled.rendered)
+    plan = compiled.plan
     clock = SystemClock()
     asked: list[int] = []
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGINT):
         # What the supervisor gives back at its end: one more signal then must not spoil an orderly exit.
         signal.signal(number, lambda number, _frame: asked.append(number))
-    log = stderr_log(clock, form=log_format, level=log_level, zone=compiled.plan.timezone)
+    log = stderr_log(clock, form=log_format, level=log_level, zone=plan.timezone, secrets=plan.secrets)
     _collect_seldom()
-    plan, former = compiled.plan, None
+    former = None
     while not asked:
         supervisor = Supervisor(
             plan,
@@ -51,7 +52,7 @@ def serve(
             until=until,
             schedule=schedule,
             notifier=notifier,
-            source=FileSource(path),
+            source=FileSource(path, hide=log.hide),
             former=former,
         )
         try:

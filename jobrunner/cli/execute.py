@@ -127,7 +127,11 @@ def _variables(content: bytes) -> dict[str, str]:
 
 
 def _show(session: Session, plan: Plan, call: Call, inherited: Mapping[str, str]) -> int:
-    environment = dict(_environment(plan, call, inherited))
+    from jobrunner.redact import Redactor
+
+    redactor = Redactor(plan.secrets)
+    found = _environment(plan, call, inherited)
+    environment = {name: redactor.text(text) for name, text in found.items()}
     screen = session.screen()
     if session.json:
         screen.json(dict(sorted(environment.items())))

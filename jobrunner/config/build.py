@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import ChainMap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
@@ -50,6 +50,7 @@ from .schema import (
     RetriesModel,
     TaskModel,
 )
+from .secrets import check_composed, check_secrets, check_stored, secret_values
 from .sources import Part, Reading
 from .unique import rate_of, unique_of
 
@@ -73,6 +74,7 @@ class Building:
     pools: dict[str, Pool] = field(default_factory=dict)
     locks: dict[str, int] = field(default_factory=dict)
     receivers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()  # values, once the plan is made
     _declared: dict[tuple[str, str], Place] = field(default_factory=dict)
     _parameters: dict[str, tuple[str, ...] | None] = field(default_factory=dict)
     _accounts: Accounts = field(default_factory=Accounts)
@@ -90,11 +92,15 @@ class Building:
     def plan(self) -> Plan:
         """The plan; to be used only when the findings hold no error."""
         self._collect()
+        self.secrets = secret_values(self._secret_names(), *self._shared_variables())
         zone = self._zone()
         rules = Rules(zone=zone, now=self.now, findings=self.findings)
         tasks = {draft.name: self._task(draft, rules) for draft in self.drafts.values()}
         retention, stop = self.file.retention, self.file.shutdown_timeout
-        pipelines = Composer(self.findings, self._declares("tasks"), self._pipelines()).made(rules)
+        composed = self._pipelines()
+        pipelines = Composer(self.findings, self._declares("tasks"), composed).made(rules)
+        for name, draft in composed.items():
+            check_composed(pipelines.get(name), draft.named_at, self.secrets, self.findings)
         return Plan(
             file=self.main.source.path if self.target is None else self.target.path,
             backend=self._backend(),
@@ -105,6 +111,7 @@ class Building:
             mail=mail_of(self.main, self.file.mail, self.findings),
             retention=Retention(**_given(retention or RetentionModel())),
             shutdown_timeout=30 * SECOND if stop is None else stop,
+            secrets=self._all_secrets(tasks.values()),
             tasks=tasks,
             receivers=self.receivers,
             pipelines=pipelines,
@@ -253,12 +260,31 @@ class Building:
         used = {lock.name for draft in self.drafts.values() if (lock := draft.get("lock")) is not None}
         return dict.fromkeys(sorted(used - self.locks.keys()), 1)
 
+    # ---- secrets
+
+    def _secret_names(self) -> tuple[str, ...]:
+        return tuple(self.file.secrets or ())
+
+    def _shared_variables(self) -> list[Mapping[str, str]]:
+        """Where variables come from that are nobody's own; what `${...}` is replaced by comes first."""
+        pools = [pool.env for pool in self.pools.values()]
+        return [self.reading.variables, self.reading.env_file, self.file.env or {}, *pools]
+
+    def _all_secrets(self, tasks: Iterable[Task]) -> tuple[str, ...]:
+        tasks = list(tasks)
+        sources = [*self._shared_variables(), *(task.env for task in tasks)]
+        check_secrets(self.main, self._secret_names(), sources, self.findings)
+        self.secrets = tuple(dict.fromkeys((*self.secrets, *(s for task in tasks for s in task.secrets))))
+        return self.secrets
+
     # ---- a task
 
     def _task(self, draft: Draft, rules: Rules) -> Task:
         self._check_what(draft)
         self._accounts.check(draft, self.findings)
-        get = draft.get
+        get, env = draft.get, self._environment(draft)
+        secrets = tuple(dict.fromkeys((*self.secrets, *secret_values(self._secret_names(), env))))
+        check_stored(draft, secrets, self.findings)
         return Task(
             name=draft.name,
             command=tuple(draft.own.command) if isinstance(draft.own.command, list) else draft.own.command,
@@ -270,6 +296,7 @@ class Building:
             overlap=Overlap(get("overlap") or Overlap.SKIP),
             catch_up=CatchUp(get("catch_up") or CatchUp.ONE),
             catch_up_window=_or(get("catch_up_window"), DAY),
+            catch_up_limit=_or(get("catch_up_limit"), 100),
             jitter=get("jitter") or 0,
             retries=_retries(get("retries")),
             timeout=get("timeout"),
@@ -286,7 +313,8 @@ class Building:
             on_success=self._callbacks(draft, "on_success"),
             on_failure=self._callbacks(draft, "on_failure"),
             notify=notify_of(draft, self.findings),
-            env=self._environment(draft),
+            secrets=secrets,
+            env=env,
             cwd=absolute(get("cwd"), draft.folder("cwd")) if get("cwd") else draft.main.folder,
             **_as_whom(draft),
             stdin=draft.own.stdin,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 
+from ..redact import Redactor
 from .build import Building
 from .callables import check_callables, check_programs
 from .compiled import Compiled
@@ -15,6 +16,7 @@ from .lint import lint
 from .notices import check_sendmail
 from .pace import Usual, check_pace
 from .problems import Findings, render_problems
+from .secrets import without_secrets
 from .sources import Reading
 from .target import find_runner, note_code, part_of_target
 
@@ -47,11 +49,12 @@ def compile_file(
             check_sendmail(plan, findings, building.drafts)
         if building is not None and plan is not None and usual is not None and not findings.failed:
             check_pace(plan, usual, findings, building)
-    problems = findings.sorted()
+    secrets = () if building is None else building.secrets
+    problems = without_secrets(findings.sorted(), secrets)
     return Compiled(
         plan=None if findings.failed else plan,
         problems=problems,
-        rendered=render_problems(problems, reading.texts) if problems else "",
+        rendered=Redactor(secrets).text(render_problems(problems, reading.texts)) if problems else "",
         sources=reading.texts,
         watched=tuple(reading.watched),
         fingerprint=reading.fingerprint,

@@ -9,11 +9,13 @@ from typing import Final
 from ..errors import ConfigError, NotFound
 from ..plain import to_plain
 from ..plan import Plan, Task
+from ..redact import Redactor
 from .compile import quietly, read_building
 from .draft import Draft
 from .kinds import suggestion
 from .problems import Findings, render_problems
 from .reference import ordered_keys
+from .secrets import shown, without_secrets
 from .sources import Reading
 
 _RENAMED: Final = {"schedule": "schedules"}
@@ -39,7 +41,9 @@ def effective(path: str, task: str, *, environ: Mapping[str, str]) -> list[Setti
         building = read_building(path, reading)
         plan = None if building is None else building.plan()
     if findings.failed or building is None or plan is None:
-        raise ConfigError(render_problems(findings.sorted(), reading.texts))
+        secrets = () if building is None else building.secrets
+        rendered = render_problems(without_secrets(findings.sorted(), secrets), reading.texts)
+        raise ConfigError(Redactor(secrets).text(rendered))
     if task not in plan.tasks:
         hint = suggestion(task, plan.tasks, what="tasks")
         raise NotFound(f"there is no task {task!r} in {path}", help=hint)
@@ -50,7 +54,10 @@ def settings_of(plan: Plan, task: Task, draft: Draft) -> list[Setting]:
     """The settings of a task of a plan, keys of the other kind left out."""
     other = "command" if task.call is not None else "call"
     keys = [key for key in ordered_keys() if key not in (other, "env_file")]
-    return [Setting(key=key, value=_value(plan, task, key), origin=_origin(draft, key)) for key in keys]
+    return [
+        Setting(key=key, value=shown(plan, _value(plan, task, key)), origin=_origin(draft, key))
+        for key in keys
+    ]
 
 
 def _value(plan: Plan, task: Task, key: str) -> object:

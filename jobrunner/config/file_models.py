@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from .kinds import Duration, Environment, FilePaths, Filled, Modules
+from .kinds import Duration, Environment, FilePaths, Filled, Modules, Variables
 from .schema import (
     STRICT,
     DefaultsModel,
@@ -53,6 +53,9 @@ class FileModel(IncludedModel):
     env: Environment | None = option("Environment variables of every task", {"LANG": "C.UTF-8"})
     env_file: FilePaths | None = option(
         "Files of KEY=VALUE lines; a leading - lets one be missing", [".env", "-local.env"]
+    )
+    secrets: Variables | None = option(
+        "Variables whose values are redacted in what is kept and shown", ["DB_PASSWORD"]
     )
     defaults: DefaultsModel | None = option("Keys that hold for every task", {"timeout": "1h", "retries": 2})
     retention: RetentionModel | None = option("How long things are kept", {"history": "30d"})

@@ -200,16 +200,12 @@ def _percent(value: object) -> float:
     raise refuse("bad-value", f"got {spell(value)}, expected a percentage such as 10%", hint)
 
 
-def choice(*words: str, later: tuple[str, ...] = ()) -> Kind:
-    """One of some words; `later` are those that the vocabulary has and this version has not."""
+def choice(*words: str) -> Kind:
+    """One of some words."""
 
     def check(value: object) -> str:
         if value in words:
             return str(value)
-        if value in later:
-            raise refuse(
-                "not-supported-yet", f"{value!r} is not supported yet", f"supported: {', '.join(words)}"
-            )
         wanted = f"got {spell(value)}, expected one of {', '.join(words)}"
         near = nearest(value, words) if isinstance(value, str) else None
         raise refuse("bad-value", wanted, f"did you mean {near!r}?" if near else "")
@@ -446,6 +442,9 @@ Environment: TypeAlias = Annotated[
 ]
 Modules: TypeAlias = Annotated[
     list[Annotated[str, Kind(_module, "module")]], Kind(one_or_list, "list of modules", _ONE_OR_MORE)
+]
+Variables: TypeAlias = Annotated[
+    list[Annotated[str, Kind(_variable, "name")]], Kind(one_or_list, "names of variables", _ONE_OR_MORE)
 ]
 Names: TypeAlias = Annotated[list[Name], Kind(one_or_list, "task names", _ONE_OR_MORE)]
 Address: TypeAlias = Annotated[str, Kind(_address, "address", {"type": "string", "minLength": 1})]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 from ..durations import SECOND
 from ..inquiry import Answer, Question
@@ -20,7 +21,8 @@ LOOK_PATIENCE = 120 * SECOND  # each module has its own, much shorter limit
 class FileSource:
     """A jobs.yaml, or a JobRunner named as `module:attribute`."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, hide: Callable[[tuple[str, ...]], None]) -> None:
+        self._hide = hide  # is told the secrets of a plan before anything else is
         self._path = path if target_of(path) is not None else os.path.abspath(path)
 
     def compile(self) -> Question:
@@ -32,6 +34,8 @@ class FileSource:
         except (ValueError, KeyError, TypeError):
             said = answer.trouble or "gave no plan"
             return Candidate(None, rendered=f"{self._path}: the process that reads it {said}")
+        if found.plan is not None:
+            self._hide(found.plan.secrets)
         return Candidate(
             plan=found.plan,
             problems=tuple(problem_document(each) for each in found.problems),

@@ -43,7 +43,7 @@ _NOTIFY: Final[Shape] = {"command": "raw", **dict.fromkeys(("on", "mail", "webho
 _MAIL: Final[Shape] = dict.fromkeys(("sender", "smtp", "user", "password_file", "sendmail"), "text")
 _POOL: Final[Shape] = {"env": "text", "python": "text"}
 _ROOT: Final[Shape] = dict.fromkeys(
-    ("env", "env_file", "include", "modules", "pythonpath", "timezone", "backend"), "text"
+    ("env", "env_file", "secrets", "include", "modules", "pythonpath", "timezone", "backend"), "text"
 )
 
 

@@ -9,6 +9,7 @@ from ..codec import encode
 from ..errors import PayloadError
 from ..output import OutputFile, Stream
 from ..plan import Task
+from ..redact import RedactedStream, redactor_of
 
 LONGEST_TEXT: Final = 64 * 1024  # bytes of stdout that are kept as a result
 LONGEST_JSON: Final = 1024 * 1024
@@ -23,7 +24,7 @@ class NotStorable(Exception):
 class Capture:
     """Takes the bytes of one attempt as they come."""
 
-    __slots__ = ("_file", "_limit", "_stderr", "_stdout", "_task", "_too_long")
+    __slots__ = ("_clean", "_file", "_limit", "_stderr", "_stdout", "_task", "_too_long")
 
     def __init__(self, task: Task, file: OutputFile) -> None:
         self._task = task
@@ -32,9 +33,16 @@ class Capture:
         self._stdout = bytearray()
         self._too_long = False
         self._stderr = bytearray()
+        redactor = redactor_of(task.secrets)
+        self._clean = {stream: RedactedStream(redactor) for stream in (Stream.STDOUT, Stream.STDERR)}
 
     def take(self, stream: Stream, data: bytes) -> None:
         """Keep these bytes."""
+        if self._task.secrets:
+            data = self._clean[stream].feed(data)
+        self._keep(stream, data)
+
+    def _keep(self, stream: Stream, data: bytes) -> None:
         self._file.write(stream, data)
         if stream is Stream.STDERR:
             self._stderr += data[-ERROR_TAIL:]
@@ -51,10 +59,17 @@ class Capture:
 
     def close(self) -> str | None:
         """End the file; gives JSON of the sizes, or None when nothing was written. May be called again."""
+        self._flush()
         return self._file.close()
+
+    def _flush(self) -> None:
+        for stream, clean in self._clean.items():
+            if rest := clean.rest():
+                self._keep(stream, rest)
 
     def result(self) -> str | None:
         """The encoded result of a command that ended well; None: none to keep. Raises NotStorable."""
+        self._flush()
         if not self._limit:
             return None
         if self._task.result == "json":
@@ -76,6 +91,7 @@ class Capture:
 
     def last_words(self) -> str:
         """The end of stderr, in whole lines where there are any."""
+        self._flush()
         text = bytes(self._stderr)
         if len(text) == ERROR_TAIL:
             text = text.partition(b"\n")[2] or text

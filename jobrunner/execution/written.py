@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ..output import OutputFile, Stream
+from ..redact import RedactedStream, redactor_of
 from . import Call
 from .process import WorkerProcess
 
@@ -28,6 +29,7 @@ class Written:
         self._root = root
         self._head = head
         self._file: OutputFile | None = None
+        self._clean: tuple[RedactedStream, ...] = ()  # one for each stream of the head
         self._early = b""
         self.is_active = True  # something is watched, or a file is open
         process.watch_output(self._take_early)
@@ -68,6 +70,9 @@ class Written:
         self._process.unwatch_output()
         if self._file is None:
             return None
+        for stream, clean in zip(_STREAMS, self._clean, strict=True):
+            if rest := clean.rest():
+                self._file.write(stream, rest)
         sizes = self._file.close()
         self._file = None
         return sizes
@@ -78,9 +83,11 @@ class Written:
         if read and call is not None:
             if self._file is None:
                 self._file = self._open(call)
-            self._file.write(_STREAMS[stream], read)
+            self._file.write(_STREAMS[stream], self._clean[stream].feed(read))
         return len(read)
 
     def _open(self, call: Call) -> OutputFile:
         self.is_active = True
+        redactor = redactor_of(call.task.secrets)
+        self._clean = (RedactedStream(redactor), RedactedStream(redactor))
         return OutputFile(self._root, call.run_id, call.attempt, max_size=call.task.output.max_size)
