@@ -128,6 +128,13 @@ class Herald:
             if notify is not None:
                 self._foresee(self._notice(each, run.task, run.id) for each in of_tick(notify))
 
+    def leaves(self, run: NewRun) -> None:
+        """Another supervisor has accounted for this tick: it tells of it."""
+        for occasion in (Occasion.MISSED, Occasion.LATE):
+            waiting = self._waiting.get((occasion, run.id))
+            if waiting is not None:
+                self._forget(waiting)
+
     def before_recovery(self, ends: Iterable[tuple[str, Settle]]) -> None:
         """These ends of dead supervisors' runs, with their tasks, are about to be written; on any thread."""
         notices = [notice for task, settle in ends for notice in self._of_end(task, settle)]
@@ -199,7 +206,9 @@ class Herald:
         return left, failing
 
     def _take_past(self, found: tuple[list[Notice], set[str]]) -> None:
-        left, self._failing = found
+        left, failing = found
+        shared = self._storage is not None and self._storage.lease is not None
+        self._failing = None if shared else failing  # others may have failed: each success is looked up
         self._foresee(notice for notice in left if notice.key not in self._waiting)
 
     def _past_failed(self, _error: Exception) -> None:
@@ -255,6 +264,8 @@ class Herald:
     def _looked(self, found: list[Found]) -> None:
         self._is_looking = False
         for each in found:
+            if self._waiting.get(each.waiting.notice.key) is not each.waiting:
+                continue  # forgotten meanwhile
             if each.judgement.wait is not None:
                 each.waiting.at = self._loop.monotonic() + each.judgement.wait
             elif not each.letters:

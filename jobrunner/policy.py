@@ -55,6 +55,7 @@ class TickPolicy:
 
     catch_up: CatchUp = CatchUp.ONE
     window: Micros = 24 * 3600 * SECOND
+    limit: int = 100  # of CatchUp.ALL: the latest so many
     refused: Reason | None = None  # paused, disabled or blocked: no tick runs, each has its row
 
 
@@ -71,6 +72,8 @@ def due_ticks(
         return _in_time(schedule, watermark, now, policy)
     if policy.refused is None and policy.catch_up is CatchUp.ONE:
         return _caught_up(schedule, watermark, now, policy, missed_because)
+    if policy.refused is None and policy.catch_up is CatchUp.ALL:
+        return _all_caught_up(schedule, watermark, now, policy, missed_because)
     last = schedule.previous_us(line + 1) or watermark
     reason = policy.refused or missed_because
     rows = _skipped(schedule, watermark, last, missed, reason)
@@ -103,6 +106,37 @@ def _caught_up(
     before = schedule.previous_us(last)
     earlier = _skipped(schedule, watermark, before, count - 1, because) if before is not None else []
     return [*earlier, Due(last, Decision.CATCH_UP, because, missed=count)]
+
+
+def _all_caught_up(
+    schedule: Ticks, watermark: Micros, now: Micros, policy: TickPolicy, because: Reason
+) -> list[Due]:
+    """A gap up to now: each of its ticks runs, the latest `limit` of those inside the window (semantics 9).
+
+    Those that are only just late stand in the same line: a run in time would not wait for the ones before it.
+    """
+    count = schedule.count_us(watermark, now)
+    first, running = _latest(schedule, watermark, now, policy)
+    before = schedule.previous_us(now + 1) if first is None else schedule.previous_us(first)
+    rows: list[Due] = []
+    if before is not None and count > running:
+        rows = _skipped(schedule, watermark, before, count - running, because)
+    tick = first
+    while tick is not None and tick <= now:
+        rows.append(Due(tick, Decision.CATCH_UP, because, missed=1))
+        tick = schedule.next_us(tick)
+    return rows
+
+
+def _latest(schedule: Ticks, watermark: Micros, now: Micros, policy: TickPolicy) -> tuple[Micros | None, int]:
+    """The first of the ticks that are run, and how many they are."""
+    oldest = max(watermark + 1, now - policy.window)
+    first, running = None, 0
+    tick = schedule.previous_us(now + 1)
+    while tick is not None and tick >= oldest and running < policy.limit:
+        first, running = tick, running + 1
+        tick = schedule.previous_us(tick)
+    return first, running
 
 
 def _skipped(schedule: Ticks, watermark: Micros, last: Micros, count: int, reason: Reason) -> list[Due]:

@@ -15,8 +15,8 @@ from .durations import SECOND, Micros
 from .errors import OwnerLost
 from .events import Emit, StorageBack, StorageTrouble, TickRefused
 from .loop import EventLoop, LoopTimer
-from .model import NewRun, Reason, State
-from .plan import Overlap, Pipeline, Plan, ScheduleRule, Task
+from .model import Condition, Edge, NewRun, Reason, State
+from .plan import CatchUp, Overlap, Pipeline, Plan, ScheduleRule, Task
 from .policy import Decision, Due, TickPolicy, due_ticks
 from .schedule import Schedule
 from .service import Service
@@ -53,6 +53,7 @@ class Write:
     table: Timetable
     tick: Tick
     refused: Reason | None  # why it does not run, when that is known beforehand
+    behind: str | None = None  # id of the catch-up run that goes before it
 
 
 class Scheduler:
@@ -70,6 +71,7 @@ class Scheduler:
         on_added: Callable[[], None],
         on_lost: Callable[[], None],
         before: Callable[[list[NewRun]], None] = lambda _runs: None,
+        elsewhere: Callable[[NewRun], None] = lambda _run: None,
     ) -> None:
         self._loop = loop
         self._storage = storage
@@ -80,6 +82,7 @@ class Scheduler:
         self._on_added = on_added
         self._on_lost = on_lost
         self._before = before  # sees each row of a tick before it is written
+        self._elsewhere = elsewhere  # is told of one that another supervisor has accounted for
         self._heap: list[Timetable] = []
         self._timer: LoopTimer | None = None
         self._writing = False
@@ -154,7 +157,7 @@ class Scheduler:
         writes: list[Write] = []
         while self._heap and (self._heap[0].next_at or 0) <= now and len(writes) < MOST_PER_TURN:
             writes.extend(self._writes(heapq.heappop(self._heap), now))
-        return [_whole(write) for write in _spread(_once(writes), now)]
+        return [_behind(_whole(write)) for write in _spread(_in_line(_once(writes)), now)]
 
     def _sleep(self, now: Micros) -> None:
         following = self.next_tick()
@@ -173,7 +176,10 @@ class Scheduler:
 
     def _writes(self, table: Timetable, now: Micros) -> list[Write]:
         policy = TickPolicy(
-            catch_up=table.task.catch_up, window=table.task.catch_up_window, refused=self._refusal(table.task)
+            catch_up=table.task.catch_up,
+            window=table.task.catch_up_window,
+            limit=table.task.catch_up_limit,
+            refused=self._refusal(table.task),
         )
         if table.schedule.kind == "reboot":
             due = [Due(now, Decision.SKIP if policy.refused else Decision.RUN, policy.refused)]
@@ -204,14 +210,13 @@ class Scheduler:
             payload=table.payload,
             missed=due.missed if due.decision is Decision.CATCH_UP else 0,
         )
-        refused = None
+        following = table.schedule.next_us(due.tick)
         if due.decision is Decision.SKIP and due.reason is not None:
             run = birth.not_run(run, due.reason, detail=due.detail)
-        elif task.overlap is Overlap.SKIP:
-            refused = birth.not_run(run, Reason.OVERLAP)
-        following = table.schedule.next_us(due.tick)
-        reason = due.reason if due.decision is Decision.SKIP else None
-        return Write(table, Tick(table.rule.key, expected, due.tick, following, run, refused), reason)
+            return Write(table, Tick(table.rule.key, expected, due.tick, following, run), due.reason)
+        refused, overlap = _overlap(task, run)
+        tick = Tick(table.rule.key, expected, due.tick, following, run, refused, overlap=overlap)
+        return Write(table, tick, None)
 
     # --- writing ------------------------------------------------------------------------------------
 
@@ -225,9 +230,12 @@ class Scheduler:
 
     def _written(self, writes: list[Write], verdicts: list[Verdict]) -> None:
         self._writing = False
+        is_sure = self._trouble_since is None  # else an answer that was lost may have been its own
         self._recovered()
         for write, verdict in zip(writes, verdicts, strict=True):
             self._note(write, verdict)
+            if is_sure and not verdict.accounted and write.tick.run is not None:
+                self._elsewhere(write.tick.run)
         self._put_back(writes)
         self._on_added()
         self.turn()
@@ -295,9 +303,56 @@ def _whole(write: Write) -> Write:
     return write
 
 
+def _overlap(task: Task | Pipeline, run: NewRun) -> tuple[NewRun | None, str]:
+    """What the storage does when a run of the task is in the way of this one (semantics 8).
+
+    The runs of `catch_up: all` are exempt: they wait for one another (semantics 9).
+    """
+    if run.missed and task.catch_up is CatchUp.ALL:
+        return None, Overlap.SKIP.value
+    if task.overlap is Overlap.SKIP:
+        return birth.not_run(run, Reason.OVERLAP), Overlap.SKIP.value
+    return None, (Overlap.SKIP if task.overlap is Overlap.ALLOW else task.overlap).value
+
+
+def _in_line(writes: list[Write]) -> list[Write]:
+    """With `catch_up: all` missed ticks of a task run one behind the other, oldest first (semantics 9)."""
+    last: dict[str, str] = {}
+    for write in sorted(writes, key=lambda write: write.tick.tick):
+        run = write.tick.run
+        if run is not None and run.missed and write.table.task.catch_up is CatchUp.ALL:
+            write.behind = last.get(run.task)
+            last[run.task] = run.id
+    return sorted(writes, key=lambda write: write.tick.tick) if last else writes
+
+
+def _behind(write: Write) -> Write:
+    """It waits for the end of the run before it; of a pipeline those of its steps do that begin it."""
+    run, members = write.tick.run, write.tick.members
+    if run is None or write.behind is None:
+        return write
+    if members:
+        members = tuple(each if each.after else _waiting(each, write.behind) for each in members)
+        write.tick = write.tick._replace(members=members)
+    else:
+        write.tick = write.tick._replace(run=_waiting(run, write.behind))
+    return write
+
+
+def _waiting(run: NewRun, before: str) -> NewRun:
+    """Due as soon as the run before it has ended: its patience counts from then on."""
+    patience = None if run.expires_at is None else run.expires_at - run.due_at
+    return run._replace(
+        state=State.WAITING,
+        due_at=run.created_at,
+        expires_at=None if patience is None else run.created_at + patience,
+        after=(Edge(before, Condition.FINAL),),
+    )
+
+
 def _spread(writes: list[Write], now: Micros) -> list[Write]:
     """Catch-up runs start over a few seconds, by priority, not all at once (semantics 9)."""
-    late = [write for write in writes if write.tick.run is not None and write.tick.run.missed]
+    late = [write for write in writes if write.tick.run and write.tick.run.missed and not write.behind]
     late.sort(key=lambda write: -(write.tick.run.priority if write.tick.run else 0))
     for place, write in enumerate(late):
         _put_off(write, now + SPREAD * place // len(late), now)

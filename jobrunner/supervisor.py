@@ -253,6 +253,7 @@ class Supervisor:
             on_added=self._dispatcher.wake,
             on_lost=self._lose,
             before=self._herald.before_ticks,
+            elsewhere=self._herald.leaves,
         )
         self._janitor = Janitor(
             owner=self._owner,

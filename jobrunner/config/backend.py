@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from ..errors import UsageError
-from .notyet import BACKENDS, BACKENDS_LATER
 
+BACKENDS = ("sqlite", "file", "postgresql", "redis", "rediss", "unix", "memory")
 # Scheme -> the package of its storage, in whose `address` such a URL is read.
 SERVERS = {
     "redis": "redis",
@@ -34,11 +34,6 @@ def backend_url(given: str | None, path: str) -> str:
         stem = os.path.splitext(os.path.basename(path))[0]
         return f"sqlite:///{folder}/.jobrunner/{stem}.db"
     scheme, colon, rest = given.strip().partition("://")
-    if colon and scheme in BACKENDS_LATER:
-        supported = ", ".join(f"{each}://" for each in BACKENDS)
-        raise BackendError(
-            "not-supported-yet", f"{scheme}:// is not supported yet", help=f"supported: {supported}"
-        )
     if colon and scheme in SERVERS:
         return _of_server(scheme, given.strip())
     if colon and scheme not in BACKENDS and _is_foreign(scheme):

@@ -78,6 +78,7 @@ class Composer:
             overlap=Overlap(get("overlap") or Overlap.SKIP),
             catch_up=CatchUp(get("catch_up") or CatchUp.ONE),
             catch_up_window=DAY if get("catch_up_window") is None else get("catch_up_window"),
+            catch_up_limit=get("catch_up_limit") or 100,
             jitter=get("jitter") or 0,
             priority=get("priority") or 0,
             timeout=get("timeout"),

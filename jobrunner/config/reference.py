@@ -14,7 +14,6 @@ from pydantic.fields import FieldInfo
 from .file_models import FileModel
 from .json_schema import json_schema
 from .kinds import Kind
-from .notyet import BACKENDS_LATER, CATCH_UP_LATER, NOT_YET, OVERLAP_LATER
 from .schema import (
     LimitsModel,
     LockModel,
@@ -207,8 +206,6 @@ def reference() -> str:
         "## Mail\n",
         _table(MailModel),
         _VALUES,
-        "## Not supported yet\n\nThese are refused with an error that says so, never ignored.\n",
-        "\n".join(_not_yet()),
     ]
     return "\n".join(parts) + "\n"
 
@@ -272,16 +269,6 @@ def _written(example: Any) -> str:
 
 def _needs_quotes(text: str) -> bool:
     return text[:1] in "*@%`" or " * " in text or "\n" in text
-
-
-def _not_yet() -> Iterator[str]:
-    words = {"file": "at the top", "task": "of a task", "pool": "of a pool"}
-    for where, keys in NOT_YET.items():
-        yield f"- {words[where]}: {', '.join(f'`{key}`' for key in sorted(keys))}"
-    yield f"- `overlap`: {', '.join(f'`{word}`' for word in OVERLAP_LATER)}"
-    yield f"- `catch_up`: {', '.join(f'`{word}`' for word in CATCH_UP_LATER)}"
-    if BACKENDS_LATER:
-        yield f"- `backend`: {', '.join(f'`{word}://`' for word in BACKENDS_LATER)}"
 
 
 if __name__ == "__main__":

@@ -42,7 +42,6 @@ from .kinds import (
     retries_mapping,
     whole,
 )
-from .notyet import CATCH_UP_LATER, OVERLAP_LATER
 from .unique import rate
 
 STRICT = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=False)
@@ -55,8 +54,8 @@ Files: TypeAlias = Annotated[int, whole(3, 1_000_000_000)]  # stdin, stdout and 
 Processes: TypeAlias = Annotated[int, whole(1, 4_194_304)]  # the kernel has no more process ids
 Nice: TypeAlias = Annotated[int, whole(-20, 19)]
 Crashes: TypeAlias = Annotated[int, whole(0, 1000)]
-Overlap: TypeAlias = Annotated[str, choice("skip", "allow", later=OVERLAP_LATER)]
-CatchUp: TypeAlias = Annotated[str, choice("none", "one", later=CATCH_UP_LATER)]
+Overlap: TypeAlias = Annotated[str, choice("skip", "queue", "replace", "allow")]
+CatchUp: TypeAlias = Annotated[str, choice("none", "one", "all")]
 OnBusy: TypeAlias = Annotated[str, choice("wait", "skip", "fail")]
 OnConflict: TypeAlias = Annotated[str, choice("refuse", "replace")]
 OnInterrupt: TypeAlias = Annotated[str, choice("requeue", "fail")]
@@ -263,9 +262,12 @@ class DefaultsModel(BaseModel):
         "What a tick does while an earlier run of the task is not final", "skip", default="skip"
     )
     catch_up: CatchUp | None = option(
-        "Which ticks missed while nobody was there are run: none, or the latest one", "one", default="one"
+        "Which ticks missed while nobody was there are run: none, the latest one, or each",
+        "one",
+        default="one",
     )
     catch_up_window: Duration | None = option("How old a missed tick may be", "1d", default="1d")
+    catch_up_limit: Slots | None = option("How many missed ticks `all` runs: the latest", 20, default="100")
     jitter: Duration | None = option("A random delay per tick, up to this", "5m", default="0")
     retries: Retrying | None = option(
         "Tries after the first one", 3, {"max": 3, "delay": "10s", "backoff": 2}, default="0"

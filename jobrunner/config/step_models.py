@@ -22,7 +22,7 @@ from .kinds import (
     refuse,
     spell,
 )
-from .schema import STRICT, CatchUp, Count, Overlap, Priority, Schedules, Unique, option
+from .schema import STRICT, CatchUp, Count, Overlap, Priority, Schedules, Slots, Unique, option
 
 _STEP_SCHEMA: dict[str, Any] = {"anyOf": [{"type": "string"}, {"definition": "StepModel"}]}
 _MEMBER_SCHEMA: dict[str, Any] = {
@@ -126,6 +126,7 @@ class PipelineModel(BaseModel):
     )
     catch_up: CatchUp | None = option("Which missed ticks are run", "one", default="one")
     catch_up_window: Duration | None = option("How old a missed tick may be", "1d", default="1d")
+    catch_up_limit: Slots | None = option("How many missed ticks `all` runs: the latest", 20, default="100")
     jitter: Duration | None = option("A random delay per tick, up to this", "5m", default="0")
     priority: Priority | None = option("Of all its steps", 10, default="each task's own")
     unique: Unique | None = option(

@@ -11,7 +11,6 @@ from pydantic_core import ErrorDetails
 from .faults import quote
 from .file_models import FileModel, IncludedModel
 from .kinds import NAME, bad_name, spell, suggestion
-from .notyet import NOT_YET
 from .problems import Findings
 from .schema import (
     DefaultsModel,
@@ -139,9 +138,6 @@ def _unknown_key(document: Document, loc: Loc, kind: type[BaseModel], findings: 
     key, owner = str(loc[-1]), loc[:-1]
     place = document.place(loc, key=True)
     name, model = _model_of(owner, kind)
-    if key in NOT_YET.get("task" if name == "defaults" else name, ()):
-        findings.consequence(place, "not-supported-yet", f"{key!r} is not supported yet", hint="remove it")
-        return
     if name == "defaults" and key in _TASK_ONLY:
         message = f"{key!r} cannot stand in defaults, expected it in a task"
         findings.consequence(place, "unknown-key", message, hint="it is each task's own")
@@ -150,14 +146,13 @@ def _unknown_key(document: Document, loc: Loc, kind: type[BaseModel], findings: 
         message = f"{key!r} cannot stand in an included file, expected it in the file that includes it"
         findings.consequence(place, "unknown-key", message)
         return
-    known = [*model.model_fields, *NOT_YET.get(name, ())]
     where = f" in {_owner(owner)}" if owner else ""
-    hint = suggestion(key, known, what="known keys")
+    hint = suggestion(key, model.model_fields, what="known keys")
     findings.consequence(place, "unknown-key", f"unknown key {key!r}{where}", hint=hint)
 
 
 def _model_of(owner: Loc, kind: type[BaseModel]) -> tuple[str, type[BaseModel]]:
-    """The model of the mapping at a place, and the name under which `notyet` knows it."""
+    """The model of the mapping at a place, and what that mapping is."""
     if not owner:
         return ("file" if kind is FileModel else "included"), kind
     last = str(owner[-1])

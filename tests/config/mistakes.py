@@ -64,10 +64,6 @@ MISTAKES: Final[dict[str, str]] = {
     "duplicate-task": "tasks:\n  a: {command: date}\n  a: {command: ls}\n",
     "unknown-key": "tasks:\n  a:\n    comand: date\n    shedule: daily\n",
     "unknown-key-at-the-top": "task:\n  a: {command: date}\n",
-    "not-supported-yet": (
-        "tasks:\n  a:\n    command: date\n    overlap: queue\n"
-        "    catch_up: all\n    notify: {mail: ops@example.com}\n"
-    ),
     "neither-command-nor-call": "tasks:\n  a:\n    schedule: daily\n",
     "command-and-call": "tasks:\n  a:\n    command: date\n    call: shop:resize\n",
     "key-of-commands": "tasks:\n  a:\n    call: shop:resize\n    shell: bash\n    stdin: x\n",

@@ -14,7 +14,6 @@ from pydantic import BaseModel
 from jobrunner.config.compile import compile_file
 from jobrunner.config.compiled import Compiled
 from jobrunner.config.file_models import FileModel
-from jobrunner.config.notyet import NOT_YET
 from jobrunner.config.schema import (
     DefaultsModel,
     LimitsModel,
@@ -75,6 +74,10 @@ COMMAND_KEYS: list[tuple[str, str, object]] = [
     ("kwargs: {width: 800}", "kwargs", {"width": 800}),
     ("overlap: allow", "overlap", Overlap.ALLOW),
     ("catch_up: none", "catch_up", CatchUp.NONE),
+    ("overlap: queue", "overlap", Overlap.QUEUE),
+    ("overlap: replace", "overlap", Overlap.REPLACE),
+    ("catch_up: all", "catch_up", CatchUp.ALL),
+    ("catch_up_limit: 7", "catch_up_limit", 7),
     ("catch_up_window: 2h", "catch_up_window", 2 * HOUR),
     ("jitter: 5m", "jitter", 5 * MINUTE),
     ("notify: {mail: ops@example.com}", "notify", Notify(mail=("ops@example.com",))),
@@ -310,22 +313,6 @@ def test_a_misspelt_key_gets_its_suggestion(place: str, key: str, tmp_path: Path
         problems = compiled(tmp_path, form.format(key=wrong)).problems
         helps = [each.help for each in problems if each.code == "unknown-key"]
         assert helps == [f"did you mean {key!r}?"], (wrong, problems)
-
-
-EVERY_LATER_KEY = [(place, key) for place, keys in NOT_YET.items() for key in sorted(keys)]
-
-
-@pytest.mark.parametrize(("place", "key"), EVERY_LATER_KEY, ids=[key for _, key in EVERY_LATER_KEY])
-def test_a_key_of_a_later_version_is_refused_and_never_ignored(place: str, key: str, tmp_path: Path) -> None:
-    text = PLACES[place][1].format(key=key)
-    problems = compiled(tmp_path, text).problems
-    assert f"{key!r} is not supported yet" in [p.message for p in problems if p.code == "not-supported-yet"]
-
-
-@pytest.mark.parametrize("key", ["catch_up_limit"])
-def test_defaults_refuse_them_too(key: str, tmp_path: Path) -> None:
-    problems = compiled(tmp_path, f"defaults: {{{key}: x}}\ntasks: {{}}\n").problems
-    assert [each.code for each in problems] == ["not-supported-yet"]
 
 
 def test_one_wrong_key_hides_no_other_mistake(tmp_path: Path) -> None:

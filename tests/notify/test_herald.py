@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -228,6 +228,37 @@ def test_the_end_does_not_wait_for_ever(told: Told) -> None:
     assert ended == []
     told.stage.passes(SECOND)
     assert (ended, told.files()) == (["time is over"], 1)
+
+
+def test_a_tick_that_another_supervisor_has_accounted_for_is_told_by_that_one(tmp_path: Path) -> None:
+    told = Told(tmp_path)
+    told.herald.adopt_plan(
+        replace(
+            told.stage.plan,
+            tasks={"backup": a_task(notify=replace(TOLD, on=(Occasion.MISSED, Occasion.LATE)))},
+        )
+    )
+    told.begin()
+    run = a_run(state=State.SKIPPED, reason="overlap", tick=NOON)
+    told.herald.before_ticks([run])
+    assert told.files() == 2
+    told.herald.leaves(run)
+    assert told.files() == 0
+    told.stage.memory.add([run])
+    told.stage.passes(SECOND)
+    assert told.pigeon.letters == []
+    told.stage.close()
+
+
+def test_where_several_supervisors_work_each_success_may_be_a_recovery(told: Told) -> None:
+    # another supervisor has failed the run before: only the storage knows
+    told.stage.memory.lease = 30 * SECOND
+    told.begin()
+    told.ends(FAILED)
+    told.ends(OK._replace(ended_at=NOON + 1))
+    told.stage.passes(SECOND)
+    assert [event.occasion for event in told.stage.told(Notified)] == ["failure", "recovery"]
+    assert told.herald._failing is None
 
 
 def test_a_damaged_file_of_the_spool_is_removed(tmp_path: Path) -> None:

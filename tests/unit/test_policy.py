@@ -97,6 +97,47 @@ def test_what_is_older_than_the_window_is_not_caught_up() -> None:
     assert {row.decision for row in rows} == {Decision.SKIP}
 
 
+ALL = TickPolicy(catch_up=CatchUp.ALL, limit=3)
+
+
+def test_all_missed_ticks_run_oldest_first() -> None:
+    # rule 9: each stands for itself, those included that are only just late
+    rows = decided(30 * SECOND, NOON - 90 * SECOND, NOON, ALL)
+    assert rows == [
+        Due(NOON - 60 * SECOND, Decision.RUN),
+        Due(NOON - 30 * SECOND, Decision.RUN),
+        Due(NOON, Decision.RUN),
+    ]
+    rows = decided(HOUR, NOON - 2 * HOUR - 1, NOON, ALL)
+    assert rows == [
+        Due(NOON - 2 * HOUR, Decision.CATCH_UP, Reason.MISSED_DOWN, missed=1),
+        Due(NOON - HOUR, Decision.CATCH_UP, Reason.MISSED_DOWN, missed=1),
+        Due(NOON, Decision.CATCH_UP, Reason.MISSED_DOWN, missed=1),
+    ]
+
+
+def test_of_all_missed_ticks_the_latest_run_up_to_the_limit() -> None:
+    # rule 9: at most catch_up_limit; rule 10: the others are folded
+    fold, *rows = decided(HOUR, NOON - 20 * HOUR, NOON, ALL)
+    assert (fold.decision, fold.size, fold.tick) == (Decision.SKIP, 17, NOON - 3 * HOUR)
+    assert [row.tick for row in rows] == [NOON - 2 * HOUR, NOON - HOUR, NOON]
+
+
+def test_of_all_missed_ticks_none_runs_that_is_older_than_the_window() -> None:
+    # rule 9
+    policy = TickPolicy(catch_up=CatchUp.ALL, window=90 * MINUTE)
+    rows = decided(HOUR, NOON - 3 * HOUR - 1, NOON, policy)
+    assert [(row.tick, row.decision) for row in rows] == [
+        (NOON - 3 * HOUR, Decision.SKIP),
+        (NOON - 2 * HOUR, Decision.SKIP),
+        (NOON - HOUR, Decision.CATCH_UP),
+        (NOON, Decision.CATCH_UP),
+    ]
+    old = TickPolicy(catch_up=CatchUp.ALL, window=MINUTE)
+    rows = decided(HOUR, NOON - 2 * HOUR - 1, NOON + 30 * MINUTE, old)
+    assert [row.decision for row in rows] == [Decision.SKIP] * 3
+
+
 def test_ticks_of_a_paused_task_are_final_as_skipped() -> None:
     # rule 10
     policy = TickPolicy(refused=Reason.PAUSED)
@@ -107,7 +148,7 @@ def test_ticks_of_a_paused_task_are_final_as_skipped() -> None:
 @given(
     period=st.integers(1, 400_000).map(lambda n: n * SECOND),
     gap=st.integers(0, 40 * DAY),
-    catch_up=st.sampled_from([CatchUp.NONE, CatchUp.ONE]),
+    catch_up=st.sampled_from(CatchUp),
 )
 def test_every_tick_is_accounted_for_exactly_once(period: Micros, gap: Micros, catch_up: CatchUp) -> None:
     # rule 6 and the glossary: each tick has one row, its own or its gap's
@@ -116,7 +157,8 @@ def test_every_tick_is_accounted_for_exactly_once(period: Micros, gap: Micros, c
     ticks = [row.tick for row in rows]
     assert ticks == sorted(set(ticks))
     assert all(NOON < tick <= NOON + gap for tick in ticks)
-    assert sum(row.decision is Decision.CATCH_UP for row in rows) <= 1
+    most = {CatchUp.NONE: 0, CatchUp.ONE: 1, CatchUp.ALL: 100}[catch_up]
+    assert sum(row.decision is Decision.CATCH_UP for row in rows) <= most
 
 
 def test_a_month_of_missed_seconds_costs_one_decision() -> None:

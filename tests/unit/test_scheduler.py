@@ -14,7 +14,7 @@ from jobrunner.events import Event, StorageBack, StorageTrouble, TickRefused
 from jobrunner.janitor import ClockWatch
 from jobrunner.loop import EventLoop
 from jobrunner.model import Reason, Run, State, pool_lane
-from jobrunner.plan import CatchUp, Plan, ScheduleRule, Task
+from jobrunner.plan import CatchUp, Overlap, Plan, ScheduleRule, Task
 from jobrunner.scheduler import SPREAD, Scheduler, timetables
 from jobrunner.storage import RunFilter, Storage
 from jobrunner.storage.memory import MemoryStorage
@@ -43,6 +43,7 @@ class Desk:
     paused: set[str] = field(default_factory=set)
     added: int = 0
     lost: int = 0
+    elsewhere: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.loop = EventLoop(self.clock)
@@ -58,6 +59,7 @@ class Desk:
             look_at_clock=self._look,
             on_added=self._on_added,
             on_lost=self._on_lost,
+            elsewhere=lambda run: self.elsewhere.append(run.task),
         )
 
     def _look(self) -> None:
@@ -135,6 +137,14 @@ def test_a_tick_whose_answer_is_lost_has_one_row(opened: Opened) -> None:
     assert desk.added == 1
 
 
+def test_after_a_lost_answer_nobody_says_that_another_has_written_it(opened: Opened) -> None:
+    desk = opened(every("every 1m"))
+    desk.faulty.loses_answer("tick", TROUBLE)
+    desk.passes(MINUTE)
+    desk.passes(10 * SECOND)
+    assert (len(desk.rows()), desk.elsewhere) == (1, [])
+
+
 def test_a_storage_fault_of_minutes_is_told_and_its_ticks_are_accounted_for(opened: Opened) -> None:
     # rule 34: ticks go on within 15 s of the storage's return
     desk = opened(every("every 1m", catch_up=CatchUp.NONE))
@@ -169,6 +179,7 @@ def test_a_tick_that_another_scheduler_wrote_is_not_written_again(opened: Opened
     for desk in (first, second):
         desk.turns()
     assert [run.tick for run in first.rows()] == [NOON + MINUTE]
+    assert (first.elsewhere, second.elsewhere) == ([], ["beat"])
 
 
 def test_a_watermark_set_back_in_the_storage_is_believed(opened: Opened) -> None:
@@ -242,6 +253,62 @@ def test_catch_up_runs_are_spread_by_priority(opened: Opened) -> None:
     assert [run.due_at - now for run in rows] == [0, SPREAD // 3, SPREAD * 2 // 3]
     assert [(run.expires_at or 0) - run.due_at for run in rows] == [MINUTE] * 3
     assert [run.state for run in rows] == [State.QUEUED, State.SCHEDULED, State.SCHEDULED]
+
+
+def test_all_missed_ticks_wait_for_one_another_oldest_first(opened: Opened) -> None:
+    # rule 9: oldest first, one behind the other, exempt from overlap
+    first = opened(every("every 1h", catch_up=CatchUp.ALL, expires=MINUTE))
+    first.memory.add([a_run("beat")])
+    first.scheduler.stop()
+    first.clock.passes(5 * HOUR)
+    rows = opened(every("every 1h", catch_up=CatchUp.ALL, expires=MINUTE), after=first).rows()[1:]
+    assert [row.tick for row in rows] == [NOON + hour * HOUR for hour in range(1, 6)]
+    assert [row.missed for row in rows] == [1] * 5
+    assert [row.state for row in rows] == [State.QUEUED, *[State.WAITING] * 4]
+    first.memory.cancel([rows[0].id], first.clock.now())
+    states = [first.memory.run(row.id).state for row in rows]
+    assert states == [State.CANCELLED, State.QUEUED, *[State.WAITING] * 3]
+    # rule 19: patience counts from the moment a run becomes due
+    assert first.memory.run(rows[1].id).expires_at == first.clock.now() + MINUTE
+
+
+def test_all_missed_ticks_of_several_schedules_are_one_line(opened: Opened) -> None:
+    rules = tuple(
+        ScheduleRule(key=each, source=each, timezone="UTC", text=each, words=each)
+        for each in ("every 1h", "every 2h")
+    )
+    task = a_task("beat", schedules=rules, catch_up=CatchUp.ALL)
+    first = opened(task)
+    first.scheduler.stop()
+    first.clock.passes(4 * HOUR)
+    rows = opened(task, after=first).rows()
+    assert sorted({row.tick or 0 for row in rows}) == [NOON + hour * HOUR for hour in range(1, 5)]
+    assert len(rows) == 4
+    assert sum(row.state is State.QUEUED for row in rows) == 1
+
+
+@pytest.mark.parametrize("overlap", [Overlap.QUEUE, Overlap.REPLACE])
+def test_overlap_is_told_to_the_storage(opened: Opened, overlap: Overlap) -> None:
+    # rule 8
+    desk = opened(every("every 1m", overlap=overlap))
+    desk.memory.add([a_run("beat")])
+    desk.passes(2 * MINUTE, steps=2)
+    by_hand, first, second = desk.rows()
+    if overlap is Overlap.QUEUE:
+        assert (by_hand.state, first.state, second.state) == (State.QUEUED, State.CANCELLED, State.WAITING)
+        assert first.reason == Reason.SUPERSEDED
+    else:
+        assert (by_hand.state, first.state, second.state) == (State.CANCELLED, State.CANCELLED, State.QUEUED)
+        assert (by_hand.reason, first.reason) == (Reason.SUPERSEDED, Reason.SUPERSEDED)
+
+
+def test_a_tick_that_does_not_run_replaces_nothing(opened: Opened) -> None:
+    desk = opened(every("every 1m", overlap=Overlap.REPLACE))
+    desk.memory.add([a_run("beat")])
+    desk.paused.add("beat")
+    desk.passes(MINUTE)
+    by_hand, skipped = desk.rows()
+    assert (by_hand.state, skipped.state) == (State.QUEUED, State.SKIPPED)
 
 
 def test_reboot_fires_once_per_boot(opened: Opened) -> None:
