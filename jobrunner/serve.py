@@ -57,12 +57,14 @@ def serve(
         )
         try:
             supervisor.run()
-            return
+            break
         except OwnerLost:
             if supervisor.follower is None:
                 raise
             former = supervisor.follower  # semantics 33: it goes on under a new owner id
             plan = former.plan
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # the interpreter's own end gives handlers back
 
 
 def _collect_seldom() -> None:
