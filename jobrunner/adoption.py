@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 from .catalogue import catalogue_of, scheduled
 from .durations import SECOND, Micros
@@ -10,8 +11,9 @@ from .errors import StorageUnavailable
 from .events import Emit, RunsRemoved, StorageTrouble
 from .loop import EventLoop
 from .machine import boot_id
-from .model import Reason, Run, State
+from .model import Reason, Run, State, Trigger
 from .plan import Plan
+from .schedule import forget_zones
 from .scheduler import Timetable, boot_key, timetables
 from .stopping import Crew
 from .storage import RunFilter, Storage
@@ -20,7 +22,8 @@ TRY_AGAIN: Micros = SECOND  # after a storage that did not answer
 SWEEP_AGAIN: Micros = 2 * SECOND  # an attempt that ended by the old plan may have been on its way
 MOST_REMOVED = 500  # runs cancelled in one write
 
-_UNBEGUN = (State.SCHEDULED, State.QUEUED, State.RETRYING)
+_WAITING = (State.SCHEDULED, State.QUEUED)
+_TICKS = (Trigger.SCHEDULE.value, Trigger.CATCH_UP.value)
 
 
 def publish(storage: Storage, owner: str, plan: Plan, now: Micros) -> None:
@@ -37,22 +40,40 @@ def cancel_removed(storage: Storage, owner: str, gone: Collection[str], now: Mic
     """
     if not gone or any(each.alive and each.owner.id != owner for each in storage.supervisors(now)):
         return 0
+    names = tuple(gone)
+    doomed = (
+        RunFilter(tasks=names, states=(State.RETRYING,), limit=MOST_REMOVED),
+        RunFilter(tasks=names, states=_WAITING, triggers=_TICKS, limit=MOST_REMOVED),
+        RunFilter(tasks=names, states=_WAITING, limit=MOST_REMOVED),  # retries that are due already
+    )
+    return sum(_cancel_all(storage, which, now) for which in doomed)
+
+
+def _cancel_all(storage: Storage, which: RunFilter, now: Micros) -> int:
     count = 0
-    which = RunFilter(tasks=tuple(gone), states=_UNBEGUN, limit=MOST_REMOVED)
     while ids := [run.id for run in storage.runs(which) if _goes_with_its_task(run)]:
-        count += sum(storage.cancel(ids, now, reason=Reason.REMOVED.value))
+        done = sum(storage.cancel(ids, now, reason=Reason.REMOVED.value))
+        if not done:  # all of them have begun, or ended, this very moment
+            break
+        count += done
     return count
 
 
 def _goes_with_its_task(run: Run) -> bool:
-    is_retry = run.state is State.RETRYING or run.failures > 0
-    return is_retry or run.tick is not None
+    return run.state is State.RETRYING or run.failures > 0 or run.tick is not None
 
 
 def removed_since(storage: Storage, plan: Plan) -> set[str]:
     """The tasks that were published last and are not in this plan."""
     before = storage.catalogue()
     return set() if before is None else set(before.tasks) - {each.name for each in scheduled(plan)}
+
+
+class _Stored(NamedTuple):
+    """What the storage gave back: how many runs went with their tasks, and the timetables."""
+
+    removed: int
+    tables: list[Timetable]
 
 
 class Adoption:
@@ -67,16 +88,17 @@ class Adoption:
 
     def adopt(self, plan: Plan, gone: Collection[str], *, fresh: bool, then: Callable[[str], None]) -> None:
         """Put it in force, with fresh workers or not; `then("")`, or `then(why not)` with nothing changed."""
+        forget_zones()  # the machine may have got new ones since the last time
         self._crew.scheduler.hold()  # no tick of an old schedule after the new ones are written
         reboots = self._crew.scheduler.reboots()
-        self._ask(plan, gone, reboots, lambda tables: self._adopted(plan, gone, tables, fresh, then), then)
+        self._ask(plan, gone, reboots, lambda stored: self._adopted(plan, gone, stored, fresh, then), then)
 
     def _ask(
         self,
         plan: Plan,
         gone: Collection[str],
         reboots: Collection[str],
-        done: Callable[[list[Timetable]], None],
+        done: Callable[[_Stored], None],
         then: Callable[[str], None],
     ) -> None:
         def failed(error: Exception) -> None:
@@ -90,20 +112,20 @@ class Adoption:
         now = self._loop.now()
         self._crew.service.ask(lambda: self._store(plan, gone, reboots, now), done, failed)
 
-    def _store(
-        self, plan: Plan, gone: Collection[str], reboots: Collection[str], now: Micros
-    ) -> list[Timetable]:
+    def _store(self, plan: Plan, gone: Collection[str], reboots: Collection[str], now: Micros) -> _Stored:
         """On the service: everything that the storage has to know, in an order that may be cut anywhere."""
         storage = self._crew.storage
-        cancel_removed(storage, self._owner, gone, now)
+        removed = cancel_removed(storage, self._owner, gone, now)
         publish(storage, self._owner, plan, now)
-        return timetables(plan, storage, boot_id(), now, reboots=reboots) if self._schedule else []
+        if not self._schedule:
+            return _Stored(removed, [])
+        return _Stored(removed, timetables(plan, storage, boot_id(), now, reboots=reboots))
 
     def _adopted(
         self,
         plan: Plan,
         gone: Collection[str],
-        tables: list[Timetable],
+        stored: _Stored,
         fresh: bool,
         then: Callable[[str], None],
     ) -> None:
@@ -111,8 +133,9 @@ class Adoption:
         self._crew.herald.adopt_plan(plan)
         self._crew.listener.adopt(plan)
         self._crew.dispatcher.serve(self._crew.pools.adopt(plan, fresh=fresh))
-        self._crew.scheduler.start(tables)
+        self._crew.scheduler.start(stored.tables)
         self._crew.dispatcher.wake()
+        self._tell(stored.removed)
         if gone:
             self._sweep_later(gone)
         then("")
@@ -124,6 +147,10 @@ class Adoption:
         now = self._loop.now()
         self._crew.service.ask(
             lambda: cancel_removed(self._crew.storage, self._owner, gone, now),
-            lambda count: self._emit(RunsRemoved(count)) if count else None,
+            self._tell,
             lambda _error: self._sweep_later(gone),
         )
+
+    def _tell(self, removed: int) -> None:
+        if removed:
+            self._emit(RunsRemoved(removed))

@@ -107,7 +107,8 @@ class Reloader:
     def serve(self, adoption: Adoption, watch: Watch, report: Callable[[], None]) -> None:
         """From now on plans can be changed; `report` tells the storage what `error` and `plan` say."""
         self._adoption, self._watch, self._report = adoption, watch, report
-        watch.follow(self._watched, self._fingerprint)
+        if self._watched:
+            watch.follow(self._watched, self._fingerprint)
         self._look()
 
     @property
@@ -148,6 +149,13 @@ class Reloader:
         if self._adoption is not None:
             self.ask(Wish(by="SIGHUP"))
 
+    def requested(self, request: Request) -> None:
+        """A client asks for something over the control socket."""
+        if request.document.get("ask") == "reload":
+            self.ask(Wish.of(request))
+        else:
+            request.answer(_document("refused", self.plan, why="this supervisor only knows: reload"))
+
     def ask(self, wish: Wish) -> None:
         """Serve this wish, now or after those under way."""
         self._wishes.append(wish)
@@ -156,7 +164,9 @@ class Reloader:
     def _turn(self) -> None:
         if self._is_busy or not self._wishes or self._source is None:
             return
-        wishes, self._wishes = self._wishes, []
+        # Those for code alone wait: what the file says, right or wrong, has no say in them.
+        wishes = [wish for wish in self._wishes if not wish.code] or self._wishes
+        self._wishes = [wish for wish in self._wishes if wish not in wishes]
         if self._is_over():
             self._answer(wishes, _document("refused", self.plan, why="the supervisor is stopping"))
             return
@@ -236,7 +246,9 @@ class Reloader:
             if trouble:
                 self._refuse(wishes, Candidate(None, rendered=trouble))
                 return
-            self.plan, self.error, self.loaded_at = plan, None, self._loop.now()
+            if not all(wish.code for wish in wishes):
+                self.error, self.loaded_at = None, self._loop.now()
+            self.plan = plan
             self._emit(Reloaded(plan.file, wishes[0].by, news, plan.timezone, fresh))
             verdict = "applied" if news or fresh else "unchanged"
             self._answer(wishes, {**_document(verdict, plan, news, problems), "last": self._last})
@@ -328,9 +340,11 @@ def carried_over(old: Plan, new: Plan) -> Plan:
 
 
 def _carried_over(old: Task | None, new: Task) -> Task:
-    if old is None or new.call is None or old.call != new.call:
+    """The very same task when it says the same: executors know tasks by their identity."""
+    if old is None or old.call != new.call:
         return new
-    return replace(new, parameters=old.parameters, required=old.required, blocked=old.blocked)
+    known = replace(new, parameters=old.parameters, required=old.required, blocked=old.blocked)
+    return old if replace(known, line=old.line) == old else known
 
 
 def _needs_a_restart(found: Candidate, backend: str) -> Candidate:

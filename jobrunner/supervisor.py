@@ -19,7 +19,7 @@ from .control import ControlSocket
 from .dispatcher import Dispatcher
 from .durations import SECOND, Micros
 from .errors import OwnerLost, StorageError
-from .events import Emit, HousekeepingFailed, Ready, Stopped, StorageTrouble, both
+from .events import Emit, HousekeepingFailed, Ready, RunsRemoved, Stopped, StorageTrouble, both
 from .execution import Backing
 from .execution.journal import Journal
 from .execution.leftovers import become_subreaper
@@ -39,7 +39,7 @@ from .plan import Pipeline, Plan, Task
 from .pools import Pools
 from .pulse import Pulse, Sight
 from .recovery import Recovery
-from .reloader import Reloader, Source, Wish
+from .reloader import Reloader, Source
 from .retention import sweep_output
 from .scheduler import Scheduler, timetables
 from .service import Service, running
@@ -314,7 +314,9 @@ class Supervisor:
 
     def _publish(self, storage: Storage) -> None:
         now = self._clock.now()
-        cancel_removed(storage, self._owner, removed_since(storage, self._plan), now)
+        removed = cancel_removed(storage, self._owner, removed_since(storage, self._plan), now)
+        if removed:
+            self._emit(RunsRemoved(removed))
         publish(storage, self._owner, self._plan, now)
         self._pauses = tuple(storage.pauses(now))
         self._silence = silence_before(self._owner, self._started_at, storage.supervisors(now))
@@ -369,7 +371,7 @@ class Supervisor:
 
     def _listen(self, folder: str) -> ControlSocket | None:
         try:
-            return ControlSocket(self._loop, folder, lambda request: self._reloader.ask(Wish.of(request)))
+            return ControlSocket(self._loop, folder, self._reloader.requested)
         except OSError as error:  # SIGHUP and the watch still do
             self._trouble(f"`jobrunner reload` cannot ask this supervisor: {error}")
             return None

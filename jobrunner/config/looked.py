@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ..execution.environment import allowed
 from ..plain import from_plain, to_plain
-from ..plan import Plan
+from ..plan import Plan, Task
 from .imports import Verdict, look_for_callables
 
 
@@ -32,18 +32,16 @@ def verdicts_of(text: str | bytes) -> list[Verdict]:
 def judged(plan: Plan, verdicts: Iterable[Verdict]) -> Plan:
     """The plan with what was found out about its callables: arguments, and what keeps a task from running."""
     found = {each.task: each for each in verdicts}
-    tasks = {
-        name: task
-        if name not in found
-        else replace(
-            task,
-            parameters=found[name].parameters,
-            required=found[name].required,
-            blocked=_why(found[name]),
-        )
-        for name, task in plan.tasks.items()
-    }
-    return replace(plan, tasks=tasks)
+    return replace(plan, tasks={name: _judged(task, found.get(name)) for name, task in plan.tasks.items()})
+
+
+def _judged(task: Task, verdict: Verdict | None) -> Task:
+    """The very same task when nothing is new."""
+    if verdict is None:
+        return task
+    blocked = _why(verdict)
+    known = replace(task, parameters=verdict.parameters, required=verdict.required, blocked=blocked)
+    return task if known == task else known
 
 
 def _why(verdict: Verdict) -> str | None:

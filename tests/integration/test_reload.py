@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -484,3 +486,34 @@ def test_a_reload_of_the_one_who_stood_by_is_done_at_the_takeover(project: Proje
     second.wait_for("ready")
     assert {each["name"] for each in tasks_of(project)} == {"kept", "welcome"}
     assert [each["event"] for each in second.events].count("reloaded") == 0
+
+
+def test_new_code_needs_no_file_that_is_right(project: Project) -> None:
+    # rule 27: `--code` does not read the file, and says nothing about it
+    code(project, 1)
+    project.write(CALLS)
+    supervisor = project.start()
+    assert result(project, "version") == "1"
+    code(project, 2)
+    write_anew(project, "tasks: []\n")
+    supervisor.wait_for("reload-refused")
+    assert reload(project, "--code")["applied"]
+    assert supervisor_of(project)["config_error"]
+    assert result(project, "version") == "2"
+
+
+def test_the_control_socket_only_knows_what_it_knows(project: Project) -> None:
+    project.write(TASKS)
+    supervisor = project.start()
+    path = control_path(str(project.folder / ".jobrunner"), supervisor.pid)
+    assert Path(path).stat().st_mode & 0o777 == 0o600
+    assert ask(path, {"ask": "run", "command": "id"}, patience=PATIENCE)["verdict"] == "refused"
+    for nonsense in (b"\n", b"[]\n", b"\xff" * 100_000):
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(PATIENCE)
+            link.connect(path)
+            with suppress(BrokenPipeError, ConnectionResetError):
+                link.sendall(nonsense)
+                assert link.recv(1) == b""
+    supervisor.stop()
+    assert not Path(path).exists()

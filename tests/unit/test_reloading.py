@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from jobrunner import fingerprint as prints
+from jobrunner.config.imports import Verdict
+from jobrunner.config.looked import judged
 from jobrunner.difference import difference
 from jobrunner.durations import SECOND
 from jobrunner.execution.journal import Journal
@@ -176,3 +178,29 @@ def test_a_pool_that_is_gone_drains_and_is_forgotten(loop: EventLoop, tmp_path: 
 
 def a_command_pool(slots: int) -> Pool:
     return Pool(name="commands", kind=PoolKind.COMMAND, slots=slots)
+
+
+# --- callables ------------------------------------------------------------------------------------------
+
+
+def test_a_task_that_says_the_same_stays_the_very_same() -> None:
+    # executors know tasks by their identity: an edit elsewhere must not make them learn anew, nor grow (I8)
+    known = a_task("a", command=None, call="m:f", parameters=("x",), required=("x",), line=3)
+    old = replace(PLAN, tasks={"a": known, "b": a_task("b", line=9)})
+    new = replace(
+        PLAN, tasks={"a": a_task("a", command=None, call="m:f", line=4), "b": a_task("b", priority=1)}
+    )
+    tasks = carried_over(old, new).tasks
+    assert tasks["a"] is known
+    assert tasks["b"].priority == 1
+    found = judged(old, [Verdict(task="a", parameters=("x",), required=("x",))])
+    assert found.tasks["a"] is known
+    assert found == old
+
+
+def test_what_was_found_out_is_in_the_plan() -> None:
+    call = a_task("a", command=None, call="m:f")
+    plan = replace(PLAN, tasks={"a": call, "b": a_task("b")})
+    tasks = judged(plan, [Verdict(task="a", message="there is no module 'm'", help="install it")]).tasks
+    assert tasks["a"].blocked == "there is no module 'm' (install it)"
+    assert tasks["b"] is plan.tasks["b"]
