@@ -79,12 +79,23 @@ class _Stored(NamedTuple):
 class Adoption:
     """Moves a working supervisor to another plan; running attempts are left alone (semantics 26)."""
 
-    def __init__(self, *, crew: Crew, owner: str, loop: EventLoop, emit: Emit, schedule: bool) -> None:
+    def __init__(
+        self,
+        *,
+        crew: Crew,
+        owner: str,
+        loop: EventLoop,
+        emit: Emit,
+        schedule: bool,
+        on_fresh: Callable[[Plan], None],
+    ) -> None:
+        """`on_fresh` is told of plans whose Python code is to be used anew."""
         self._crew = crew
         self._owner = owner
         self._loop = loop
         self._emit = emit
         self._schedule = schedule
+        self._on_fresh = on_fresh
 
     def adopt(self, plan: Plan, gone: Collection[str], *, fresh: bool, then: Callable[[str], None]) -> None:
         """Put it in force, with fresh workers or not; `then("")`, or `then(why not)` with nothing changed."""
@@ -133,6 +144,8 @@ class Adoption:
         self._crew.herald.adopt_plan(plan)
         self._crew.listener.adopt(plan)
         self._crew.dispatcher.serve(self._crew.pools.adopt(plan, fresh=fresh))
+        if fresh:
+            self._on_fresh(plan)
         self._crew.scheduler.start(stored.tables)
         self._crew.dispatcher.wake()
         self._tell(stored.removed)

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from .adoption import Adoption, cancel_removed, publish, removed_since
+from .attending import attending
 from .bridge import Bridge
 from .clock import Clock, SystemClock
-from .control import ControlSocket
 from .dispatcher import Dispatcher
 from .durations import SECOND, Micros
 from .errors import OwnerLost, StorageError
-from .events import Emit, HousekeepingFailed, Ready, RunsRemoved, Stopped, StorageTrouble, both
+from .events import Emit, Ready, RunsRemoved, Stopped, StorageTrouble, both
 from .execution import Backing
 from .execution.journal import Journal
 from .execution.leftovers import become_subreaper
@@ -48,7 +48,6 @@ from .storage import OwnerInfo, OwnerStatus, Pause, Storage
 from .storage.silence import silence_before
 from .systemd import Notifier
 from .vitals import Vitals, measure
-from .watch import FileWatch
 
 READ_PAUSE: Micros = SECOND  # before pauses that could not be read are read again
 TAIL_BYTES = 4096  # of a failed run's output, for its callbacks
@@ -172,7 +171,7 @@ class Supervisor:
                     if not self._stop.is_asked:
                         recovery.go_on(service, self._dispatcher.wake)
                         self._keep_lease(storage, service, pools, recovery)
-                        with self._reloading(storage):
+                        with self._attending(storage):
                             self._begin(storage)
                             self._loop.run()
                         if not (self._lost or self._stop.is_hurried or self._stop.is_forced):
@@ -349,35 +348,24 @@ class Supervisor:
 
     # --- reload -------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _reloading(self, storage: Storage) -> Iterator[None]:
+    def _attending(self, storage: Storage) -> AbstractContextManager[None]:
         """While it works, its file is watched and `jobrunner reload` may ask."""
-        if not self._reloader.can_reload:
-            yield
-            return
-        watch = FileWatch(self._loop, on_change=self._reloader.changed, on_trouble=self._trouble)
-        control = self._listen(state_folder(storage.url))
         adoption = Adoption(
-            crew=self._crew, owner=self._owner, loop=self._loop, emit=self._emit, schedule=self._schedule
+            crew=self._crew,
+            owner=self._owner,
+            loop=self._loop,
+            emit=self._emit,
+            schedule=self._schedule,
+            on_fresh=self._listener.adopt,
         )
-        try:
-            self._reloader.serve(adoption, watch, self._janitor.report)
-            yield
-        finally:
-            self._reloader.close()
-            watch.close()
-            if control is not None:
-                control.close()
-
-    def _listen(self, folder: str) -> ControlSocket | None:
-        try:
-            return ControlSocket(self._loop, folder, self._reloader.requested)
-        except OSError as error:  # SIGHUP and the watch still do
-            self._trouble(f"`jobrunner reload` cannot ask this supervisor: {error}")
-            return None
-
-    def _trouble(self, message: str) -> None:
-        self._emit(HousekeepingFailed(message))
+        return attending(
+            self._reloader,
+            adoption,
+            loop=self._loop,
+            emit=self._emit,
+            folder=state_folder(storage.url),
+            report=self._janitor.report,
+        )
 
     # --- while it runs ------------------------------------------------------------------------------
 
