@@ -20,7 +20,7 @@ def check_callables(
 ) -> list[Problem]:
     """The callables of a plan that cannot be found, as errors; looked for by the interpreter of their pool.
 
-    User code is imported in child processes only, seven seconds at most for a module.
+    User code is imported in child processes only, six seconds at most for a module.
     With `findings` the errors are added there too, at the places that `drafts` know.
     """
     found = Findings() if findings is None else findings

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from ..plan import Plan, Pool, Task
 
-PATIENCE: Final = 7.0  # seconds for one module: with all else, a task is blocked within ten of its edit
+PATIENCE: Final = 6.0  # seconds for one module: with all else, a task is blocked within ten of its edit
 GLANCE: Final = 0.5  # seconds; what takes longer is looked for by itself, beside the others
 START: Final = 5.0  # seconds for an interpreter to start, on a busy machine
 LATE: Final = "late"
