@@ -68,9 +68,12 @@ class Reading:
             digest.update(f"\0{name}={value}".encode("utf-8", "surrogateescape"))
         return str(digest.hexdigest())
 
-    def note(self, content: bytes) -> None:
-        """Count this as read too: what follows from it changes with it."""
+    def note(self, content: bytes, path: str | None = None) -> None:
+        """Count this as read too, from this file: what follows from it changes with it."""
         self._digest.update(content)
+        if path is not None:
+            self.watched[path] = None
+            self._digests[path] = digest(content)
 
     @property
     def fingerprint(self) -> str:

@@ -51,10 +51,9 @@ def note_code(found: Module, reading: Reading) -> None:
     """The module is this plan's file: a change of it is one of the plan."""
     if found.file is None:
         return
-    reading.watched[found.file] = None
     try:
         with open(found.file, "rb") as file:
-            reading.note(file.read())
+            reading.note(file.read(), found.file)
     except OSError:  # of an archive: it does not change while it is used
         return
 

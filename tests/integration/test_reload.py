@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -517,3 +517,14 @@ def test_the_control_socket_only_knows_what_it_knows(project: Project) -> None:
                 assert link.recv(1) == b""
     supervisor.stop()
     assert not Path(path).exists()
+
+
+def test_a_jobrunner_in_a_files_place_is_watched_and_reloaded(project: Project) -> None:
+    # rule 24: its module is the file
+    head = "from jobrunner import JobRunner\njobs = JobRunner(backend='sqlite:///jobs.db')\n"
+    add = "@jobs.task()\ndef add(a, b):\n    return a + b\n"
+    project.write(head + add, "demo.py")
+    with closing(LiveSupervisor(project.folder / "demo:jobs")) as supervisor:
+        supervisor.wait_for("ready")
+        write_anew(project, head + add + add.replace("add", "mul").replace("+", "*"), "demo.py")
+        assert supervisor.wait_for("reloaded")["added"] == ["mul"]
