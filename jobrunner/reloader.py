@@ -224,13 +224,13 @@ class Reloader:
 
     def _refuse(self, wishes: list[Wish], found: Candidate) -> None:
         """Nothing changes, and everybody is told."""
-        document = _document("invalid", self.plan, problems=found.problems, why=found.rendered)
-        self._answer(wishes, document)
         if any(not wish.dry_run for wish in wishes):
             again = self.error == found.rendered and not any(wish.asked for wish in wishes)
             self.error = found.rendered
+            self._report()  # first: who is answered looks at the status
             self._emit(ReloadRefused(self.plan.file, found.rendered, again))
-            self._report()
+        document = _document("invalid", self.plan, problems=found.problems, why=found.rendered)
+        self._answer(wishes, document)
         self._done()
 
     def _adopt(
@@ -249,13 +249,13 @@ class Reloader:
             if not all(wish.code for wish in wishes):
                 self.error, self.loaded_at = None, self._loop.now()
             self.plan = plan
+            self._report()  # first: who is answered looks at the status
             self._emit(Reloaded(plan.file, wishes[0].by, news, plan.timezone, fresh))
             verdict = "applied" if news or fresh else "unchanged"
             self._answer(wishes, {**_document(verdict, plan, news, problems), "last": self._last})
             if news:
                 at = from_micros(self.loaded_at, ZoneInfo(plan.timezone)).isoformat(timespec="seconds")
                 self._last = {"at": at, "by": wishes[0].by, **_names(news)}
-            self._report()
             self._look_pause = 0
             self._look()
             self._done()
