@@ -10,13 +10,14 @@ from datetime import tzinfo
 import click
 
 from jobrunner.birth import tick_id
+from jobrunner.catalogue import scheduled
 from jobrunner.client import unknown_task
 from jobrunner.codec import encode_arguments
 from jobrunner.durations import MINUTE, Micros, format_duration
 from jobrunner.errors import NotFound
 from jobrunner.ids import short_id
 from jobrunner.model import Reason, Run, State, Trigger
-from jobrunner.plan import CatchUp, Plan, ScheduleRule, Task
+from jobrunner.plan import CatchUp, Pipeline, Plan, ScheduleRule, Task
 from jobrunner.schedule import Schedule
 from jobrunner.storage import Pause, RunFilter, Storage
 
@@ -24,6 +25,7 @@ from .command import TASK, command
 from .documents import Document
 from .moments import moment
 from .session import Session, zone_named
+from .why_pipeline import pipeline_words
 from .words import local, one_line, rfc3339, standing
 
 MOST_ROWS = 1_000  # rows of a task that are looked through for one tick
@@ -63,14 +65,15 @@ def why_command(session: Session, *, task: str, at: str | None) -> int:
     from .files import plan_of
 
     plan = plan_of(session)
-    if task not in plan.tasks:
-        raise unknown_task(task, plan.tasks)
+    known = {each.name: each for each in scheduled(plan)}
+    if task not in known:
+        raise unknown_task(task, known)
     if not session.exists():
         raise NotFound(
             f"nothing is known of {task}: no supervisor has run on {session.place()} yet",
             help=f"start it: {session.start_command()}",
         )
-    inquiry = Inquiry(session=session, storage=session.storage(), plan=plan, task=plan.tasks[task])
+    inquiry = Inquiry(session=session, storage=session.storage(), plan=plan, task=known[task])
     answer = inquiry.latest() if at is None else inquiry.about(inquiry.moment(at))
     screen = session.screen()
     if session.json:
@@ -88,7 +91,7 @@ class Inquiry:
     session: Session
     storage: Storage
     plan: Plan
-    task: Task
+    task: Task | Pipeline
 
     # ---- what is asked
 
@@ -98,7 +101,9 @@ class Inquiry:
     def latest(self) -> Answer:
         """About what has not ended yet, else about the last tick, else about the last run."""
         now = self.session.now()
-        live = self._rows(states=(State.RUNNING, State.QUEUED, State.RETRYING, State.SCHEDULED))
+        live = self._rows(
+            states=(State.RUNNING, State.QUEUED, State.RETRYING, State.SCHEDULED, State.WAITING)
+        )
         if live:
             return self._of_run(live[-1], now, [])
         past = self._ticks_before(now + 1)
@@ -188,9 +193,13 @@ class Inquiry:
             State.QUEUED: self._queued,
             State.RETRYING: self._retrying,
             State.SCHEDULED: self._scheduled,
-            State.WAITING: self._waiting,
             State.SKIPPED: self._skipped,
+            State.WAITING: self._waiting,
         }.get(run.state, self._ended)
+        if run.join is not None and run.state is not State.SKIPPED:
+            told = self._pipeline
+        if run.join is not None and run.state is State.WAITING:
+            return self._answer(at, "runs", [*words, *told(run)], tick=run.tick, run=run)
         verdict = {State.RUNNING: "runs", State.SKIPPED: "did not run", State.EXPIRED: "did not run"}.get(
             run.state, "ran" if run.state.is_final else "waits"
         )
@@ -218,6 +227,9 @@ class Inquiry:
 
     # ---- words for each state
 
+    def _pipeline(self, run: Run) -> Iterator[str]:
+        return pipeline_words(self.storage, run)
+
     def _running(self, run: Run) -> Iterator[str]:
         if run.started_at is None:
             yield f"Run {short_id(run.id)} has been claimed and is about to start."
@@ -240,6 +252,10 @@ class Inquiry:
             return "The supervisor does not know this task: it runs an older file"
         if self.task.blocked is not None:
             return f"The task is blocked: {self.task.blocked}"
+        if isinstance(self.task, Pipeline):
+            return "Its steps wait for free slots"
+        if self.task.rate_limit is not None:
+            return f"It waits for a free slot of pool {self.task.pool!r}, or for the next window of its rate"
         if self.task.lock is not None:
             return (
                 f"It waits for the lock {self.task.lock.name!r} or for a free slot of pool {self.task.pool!r}"

@@ -216,9 +216,14 @@ def test_a_pipeline_is_cancelled_whole(project: Project) -> None:  # rule 37
     run = project.answer("enqueue", "report")
     with client(project) as storage:
         project._supervisors[0].wait_for_number(2, "started", task="hold")
+        why = project.answer("why", "report")
+        assert (why["verdict"], why["run"]) == ("runs", run["id"])
+        assert "1 of 4 steps are over. Now: hold (" in why["explanation"]
+        assert "waits for run " in project.answer("why", "total")["explanation"]
         answer = project.answer("cancel", "report")
         assert answer == {"cancelled": [], "ending": [run["id"]]}
         assert over(storage, run["id"]).state is State.CANCELLED
+        assert "ended: cancelled" in project.answer("why", "report")["explanation"]
         rows = {row.step: row.state for row in storage.runs(RunFilter(pipeline=run["id"])) if row.step}
     assert rows == {
         "1": State.SUCCEEDED,
