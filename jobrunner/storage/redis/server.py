@@ -17,6 +17,8 @@ from .faults import translated
 from .scripts import script
 
 OLDEST = (6, 2)
+LARGE = 256 * 1024  # bytes of a call that may take the server long: thousands of runs at once
+LARGE_TIMEOUT = 60.0  # seconds
 CONNECT_TIMEOUT, ANSWER_TIMEOUT = 5.0, 8.0  # seconds: a black hole is noticed, and left, within 15 s
 
 
@@ -28,6 +30,8 @@ class Server:
         self.prefix = f"{{{address.namespace}}}:"  # one hash tag: in a cluster all keys lie on one node
         self.pool = _pool(address)
         self.client: Any = redis.Redis(connection_pool=self.pool)
+        self._patient_pool = _pool(address, LARGE_TIMEOUT)
+        self._patient: Any = redis.Redis(connection_pool=self._patient_pool)
         self.own_writes = 0
 
     def check(self) -> None:
@@ -47,11 +51,12 @@ class Server:
         """Do one operation of the script. Raises the contract's errors, UnicodeEncodeError for bad text."""
         text = json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
         keys = (1, self.prefix, operation, text)
+        client = self.client if len(text) < LARGE else self._patient
         with translated(self.shown):
             try:
-                dirty, answer = self.client.execute_command("EVALSHA", script().sha, *keys)
+                dirty, answer = client.execute_command("EVALSHA", script().sha, *keys)
             except NoScriptError:
-                dirty, answer = self.client.execute_command("EVAL", script().text, *keys)
+                dirty, answer = client.execute_command("EVAL", script().text, *keys)
         self.own_writes += dirty
         return answer
 
@@ -62,9 +67,10 @@ class Server:
 
     def close(self) -> None:
         self.pool.disconnect()
+        self._patient_pool.disconnect()
 
 
-def _pool(address: Address) -> redis.ConnectionPool:
+def _pool(address: Address, answer_timeout: float = ANSWER_TIMEOUT) -> redis.ConnectionPool:
     try:
         pool = redis.ConnectionPool.from_url(
             address.server,
@@ -72,7 +78,7 @@ def _pool(address: Address) -> redis.ConnectionPool:
             protocol=2,
             # Nothing is sent twice behind our back: a claim whose answer was lost is looked up, not repeated.
             retry=Retry(NoBackoff(), 0),
-            socket_timeout=ANSWER_TIMEOUT,
+            socket_timeout=answer_timeout,
             socket_connect_timeout=CONNECT_TIMEOUT,
             **({} if address.server.startswith("unix:") else {"socket_keepalive": True}),
         )
