@@ -30,6 +30,7 @@ class Looking:
     """What needs a storage and a clock, and the name of nothing but runs, tasks and pools."""
 
     hooks: Hooks
+    immediate: bool
 
     @property
     def storage(self) -> ClientStorage:
@@ -177,13 +178,13 @@ class Looking:
 
     def _cancel_all(self, run_ids: Sequence[str]) -> list[bool]:
         done = self.storage.cancel(run_ids, self.clock.now())
-        if Signal.CANCELLED in self.hooks.signals:
+        if self.immediate and Signal.CANCELLED in self.hooks.signals:  # else the service tells of it
             for run_id in (each for each, is_done in zip(run_ids, done, strict=True) if is_done):
                 self._tell_cancelled(self.storage.run(run_id))
         return done
 
     def _tell_cancelled(self, run: Run) -> None:
-        """One that was running is told by its supervisor, once it has ended."""
+        """One that was running is told of when it has ended."""
         if run.state is State.CANCELLED:
             at, reason = self.clock.now(), run.reason
             notice = Notice(signal=Signal.CANCELLED, task=run.task, run_id=run.id, at=at, reason=reason)
