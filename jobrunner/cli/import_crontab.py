@@ -72,6 +72,7 @@ def import_crontab_command(
         system=known.system,
         lifting=lifting,
         may_switch=os.geteuid() == 0,
+        caller=user_name(os.geteuid()),
     )
     imported = translate(source)
     return _answer(session, imported, [*remarks, *known.notes], output)

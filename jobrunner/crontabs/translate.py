@@ -40,6 +40,8 @@ class Source:
     lifting: bool = False
     may_switch: bool = False
     """Whether runs of other users are possible: the service runs as root."""
+    caller: str = ""
+    """Who runs the service, and needs no `user` of its own; "": whose crontab it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +211,7 @@ class _Importing:
         if line.stdin is not None:
             settings["stdin"] = line.stdin
         settings |= self._shell() | self._mail()
-        if user != self.source.user:
+        if user != (self.source.caller or self.source.user):
             keys, remark = self._other_user(user)
             settings |= keys
             remarks += [remark] if remark else []
@@ -236,9 +238,15 @@ class _Importing:
     def _other_user(self, user: str) -> tuple[dict[str, object], str]:
         """`user`, when this machine knows it and may become it; else a task that waits for a decision."""
         if self.source.home_of(user) is None:
-            return {"enabled": False}, f"cron runs this as {user}, whom this machine does not know: disabled"
+            return {"enabled": False}, (
+                f"cron runs this as {user}, whom this machine does not know: disabled;"
+                f" give it user: {user} before you enable it"
+            )
         if not self.source.may_switch:
-            return {"enabled": False}, f"cron runs this as {user}; that takes a service run as root: disabled"
+            return {"enabled": False}, (
+                f"cron runs this as {user}; that takes a service run as root: disabled;"
+                f" give it user: {user} before you enable it"
+            )
         return {"user": user}, ""
 
     def _environment(self, user: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -73,9 +74,12 @@ def test_the_file_is_the_answer_and_the_report_is_talk(desk: Desk) -> None:
         "\n"
         "tasks:\n"
         "  # mine\n"
+        "  # note: cron runs this as nobody-here, whom this machine does not know: disabled;"
+        " give it user: nobody-here before you enable it\n"
         "  backup:\n"
         "    command: /opt/backup.sh\n"
         '    schedule: "30 2 * * *"\n'
+        "    enabled: false\n"
         "\n"
         "  # not imported, line 4: cron refuses this line:"
         " it is neither a variable nor five fields and a command\n"
@@ -84,7 +88,8 @@ def test_the_file_is_the_answer_and_the_report_is_talk(desk: Desk) -> None:
     assert "line 3: task backup: 30 2 * * * /opt/backup.sh\n" in answer.err
     assert "line 4: left as a comment: 1 2 3 four\n" in answer.err
     assert answer.err.endswith(
-        "1 task, 1 line not imported, 1 comment kept\na year compared with cron, 366 ticks: no difference\n"
+        "1 task (1 of them disabled), 1 line not imported, 1 comment kept\n"
+        "a year compared with cron, 366 ticks: no difference\n"
     )
 
 
@@ -132,7 +137,13 @@ def test_a_user_column_is_read_when_asked_for(desk: Desk) -> None:
     (desk.folder / "tab").write_text("@daily nobody-here x\n")
     answer = desk("import-crontab", "tab", "--system", "--user", "nobody-here", "--json")
     (task,) = answer.document["tasks"]
-    assert (task["command"], task["enabled"]) == ("x", True)
+    assert (task["command"], task["enabled"]) == ("x", False)
+
+
+def test_the_crontab_of_another_user_never_runs_as_the_importer(desk: Desk) -> None:
+    answer = desk("import-crontab", "-", "--user", "daemon", stdin="0 1 * * * id -un\n")
+    kept = "user: daemon" if os.geteuid() == 0 else "enabled: false"
+    assert f"    {kept}\n" in answer.out
 
 
 def test_what_is_not_utf_8_is_read_as_latin_1_and_said(desk: Desk) -> None:
