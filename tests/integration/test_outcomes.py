@@ -37,7 +37,6 @@ tasks:
   unstorable: {call: "odd:unstorable"}
   nothing: {call: "odd:nothing"}
   waits: {call: "odd:waits"}
-  absent: {call: "odd:absent"}
   wrong: {call: "odd:fine", args: [1, 2]}
   exit-3: {command: exit 3}
   killed: {command: kill -9 $$}
@@ -56,7 +55,6 @@ OUTCOMES = {
     "unstorable": (State.FAILED, "result not storable", None),
     "nothing": (State.SUCCEEDED, "ok", None),
     "waits": (State.SUCCEEDED, "ok", None),
-    "absent": (State.FAILED, "could not start", None),
     "wrong": (State.FAILED, "bad arguments", None),
     "exit-3": (State.FAILED, "exit 3", None),
     "killed": (State.FAILED, "signal SIGKILL", None),

@@ -50,7 +50,7 @@ def test_a_day_on_postgres(project: Project, server: PostgresServer) -> None:
     done = project.jobrunner("enqueue", "greet", "--args", '["world"]', "--wait")
     assert done.returncode == 0, done
     assert project.jobrunner("status").returncode == 0
-    run = project.answer("history")["runs"][0]
+    run = project.answer("history")[0]
     assert (run["task"], run["state"]) == ("greet", "succeeded")
     assert project.jobrunner("logs", run["id"]).stdout == "hello world\n"
     assert project.jobrunner("show", run["id"][-8:]).returncode == 0
