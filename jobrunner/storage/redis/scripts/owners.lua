@@ -197,7 +197,10 @@ function operations.publish()
     call('INCR', P .. 'published count')
     call('ZADD', P .. 'catalogues', call('GET', P .. 'published count'), owner)
     call('SET', P .. 'published', owner)
-    call('SET', P .. 'control', int(tonumber(call('GET', P .. 'control') or '1') + 1))
+    if call('GET', P .. 'published digest') ~= request.digest then -- the same words by another owner move nothing
+      call('SET', P .. 'published digest', request.digest)
+      call('SET', P .. 'control', int(tonumber(call('GET', P .. 'control') or '1') + 1))
+    end
     dirty, rings = true, true
   end
   call('DEL', P .. 'keep:' .. owner)
