@@ -11,6 +11,7 @@ from types import FrameType
 import pytest
 from hypothesis import settings
 
+from jobrunner import hooks
 from tests.live import Project
 from tests.postgres_server import Server, empty_tables, the_server
 
@@ -30,6 +31,16 @@ def _nothing_set_for_jobrunner(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("JOBRUNNER_")]:
         if name not in ("JOBRUNNER_DRILLS", "JOBRUNNER_REFERENCE_DATA"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_hooks_left_behind() -> Iterator[None]:
+    """The hooks of a JobRunner that a test has made are not called for the next one."""
+    before = hooks.registered()
+    yield
+    for each in hooks.registered():
+        if each not in before:
+            hooks.forget(each)
 
 
 @pytest.fixture(scope="session")
