@@ -106,12 +106,15 @@ class Supervisor:
         self._vitals: Vitals | None = None
 
     def _tail(self, run_id: str, attempt: int) -> str:
-        root = output_root(self._plan.backend)
-        return tail(root, run_id, attempt, TAIL_BYTES).decode(errors="replace")
+        return tail(self._output_root, run_id, attempt, TAIL_BYTES).decode(errors="replace")
 
     @property
     def _plan(self) -> Plan:
         return self._reloader.plan
+
+    @property
+    def _output_root(self) -> str:
+        return output_root(self._plan.backend)
 
     def _is_stopping(self) -> bool:
         return self._stop.is_asked
@@ -225,49 +228,12 @@ class Supervisor:
     # --- start --------------------------------------------------------------------------------------
 
     def _wire(self, storage: Storage, service: Service, journal: Journal) -> Pools:
-        root = output_root(self._plan.backend)
         self._storage = storage
         self._service = service
         emit = both(self._emit, lambda event: self._listener.hear(event))
-        self._dispatcher = Dispatcher(
-            plan=self._plan,
-            owner=self._owner,
-            loop=self._loop,
-            storage=storage,
-            service=service,
-            emit=emit,
-            tail=self._tail,
-            on_control=self._read_pauses,
-            on_written=self._written,
-            on_quiet=self._stop.quiet,
-            on_lost=self._lose,
-        )
-        self._scheduler = Scheduler(
-            loop=self._loop,
-            storage=storage,
-            service=service,
-            emit=emit,
-            is_paused=self._is_paused,
-            look_at_clock=lambda: self._janitor.look_at_clock(),
-            on_added=self._dispatcher.wake,
-            on_lost=self._lose,
-            before=self._herald.before_ticks,
-            elsewhere=self._herald.leaves,
-        )
-        self._janitor = Janitor(
-            owner=self._owner,
-            loop=self._loop,
-            storage=storage,
-            service=service,
-            emit=self._emit,
-            retention=lambda: self._plan.retention,
-            status=self._status,
-            remove_output=lambda run_ids: remove(root, run_ids),
-            sweep_output=lambda share, now: sweep_output(root, share, self._plan, storage, now),
-            on_change=self._dispatcher.wake,
-            on_jump=self._jumped,
-            on_lost=self._lose,
-        )
+        self._dispatcher = self._new_dispatcher(emit)
+        self._scheduler = self._new_scheduler(emit)
+        self._janitor = self._new_janitor()
         self._bridge = Bridge(
             loop=self._loop,
             service=service,
@@ -275,21 +241,8 @@ class Supervisor:
             slots_of=lambda lock: self._plan.locks.get(lock, 1),
             on_change=self._dispatcher.wake,
         )
-        self._listener = Listener(
-            loop=self._loop,
-            service=service,
-            storage=storage,
-            emit=self._emit,
-            plan=self._plan,
-            owner=self._owner,
-            output_root=root,
-            backing=Backing(self._plan.backend, self._bridge.ask),
-        )
-        backing = Backing(self._plan.backend, self._bridge.ask, self._listener.receive)
-        pools = Pools(
-            loop=self._loop, sink=self._dispatcher, output_root=root, journal=journal, backing=backing
-        )
-        self._pools = pools
+        self._listener = self._new_listener()
+        self._pools = pools = self._new_pools(journal)
         self._dispatcher.serve(pools.adopt(self._plan))
         self._vitals = Vitals(
             loop=self._loop,
@@ -297,7 +250,7 @@ class Supervisor:
             look=lambda: measure(state_folder(self._plan.backend)),
             on_change=self._shortage_changed,
         )
-        crew = Crew(
+        self._crew = Crew(
             self._scheduler,
             self._dispatcher,
             self._janitor,
@@ -307,9 +260,76 @@ class Supervisor:
             service,
             storage,
         )
-        self._stop.serve(crew)
-        self._crew = crew
+        self._stop.serve(self._crew)
         return pools
+
+    def _new_dispatcher(self, emit: Emit) -> Dispatcher:
+        return Dispatcher(
+            plan=self._plan,
+            owner=self._owner,
+            loop=self._loop,
+            storage=self._storage,
+            service=self._service,
+            emit=emit,
+            tail=self._tail,
+            on_control=self._read_pauses,
+            on_written=self._written,
+            on_quiet=self._stop.quiet,
+            on_lost=self._lose,
+        )
+
+    def _new_scheduler(self, emit: Emit) -> Scheduler:
+        return Scheduler(
+            loop=self._loop,
+            storage=self._storage,
+            service=self._service,
+            emit=emit,
+            is_paused=self._is_paused,
+            look_at_clock=lambda: self._janitor.look_at_clock(),
+            on_added=self._dispatcher.wake,
+            on_lost=self._lose,
+            before=self._herald.before_ticks,
+            elsewhere=self._herald.leaves,
+        )
+
+    def _new_janitor(self) -> Janitor:
+        root, storage = self._output_root, self._storage
+        return Janitor(
+            owner=self._owner,
+            loop=self._loop,
+            storage=storage,
+            service=self._service,
+            emit=self._emit,
+            retention=lambda: self._plan.retention,
+            status=self._status,
+            remove_output=lambda run_ids: remove(root, run_ids),
+            sweep_output=lambda share, now: sweep_output(root, share, self._plan, storage, now),
+            on_change=self._dispatcher.wake,
+            on_jump=self._jumped,
+            on_lost=self._lose,
+        )
+
+    def _new_listener(self) -> Listener:
+        return Listener(
+            loop=self._loop,
+            service=self._service,
+            storage=self._storage,
+            emit=self._emit,
+            plan=self._plan,
+            owner=self._owner,
+            output_root=self._output_root,
+            backing=Backing(self._plan.backend, self._bridge.ask),
+        )
+
+    def _new_pools(self, journal: Journal) -> Pools:
+        backing = Backing(self._plan.backend, self._bridge.ask, self._listener.receive)
+        return Pools(
+            loop=self._loop,
+            sink=self._dispatcher,
+            output_root=self._output_root,
+            journal=journal,
+            backing=backing,
+        )
 
     def _publish(self, storage: Storage) -> None:
         now = self._clock.now()
