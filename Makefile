@@ -10,6 +10,9 @@ PIP     = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 PYTEST  = $(VENV)/bin/python -m pytest
 SOURCES = jobrunner tests benchmarks examples
 
+# Set in many images; it would make every process that is started compile all modules anew, 0.3 s of CPU each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format tests drills soak bench bench-quick test-all clean
 

@@ -19,6 +19,9 @@ from tests.postgres_server import Server, empty_tables, the_server
 settings.register_profile("jobrunner", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("jobrunner")
 
+# Set in many images; every process that a test starts would compile all modules anew, 0.3 s of CPU each.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 POSTGRES_GIVEN = os.environ.get("JOBRUNNER_TEST_POSTGRES_URL")  # a server that is there already
 LONGEST = 240.0  # seconds for one test, its fixtures included
 FULL = 15  # times as many for a drill in its full length
