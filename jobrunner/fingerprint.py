@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+
+from .digest import sha256
 
 LARGEST = 16 * 1024 * 1024  # bytes; no file of a configuration may be larger
 
 
 def digest(content: bytes) -> bytes:
     """Of one file's content."""
-    return hashlib.sha256(content).digest()
+    return sha256(content).digest()
 
 
 def combined(digests: Mapping[str, bytes]) -> str:
     """Of files by absolute path; one that is not there is not among them."""
-    whole = hashlib.sha256()
+    whole = sha256()
     for path in sorted(digests):
         whole.update(os.fsencode(path) + b"\0" + digests[path])
     return whole.hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from .digest import sha256
 from .durations import Micros
 
 
@@ -14,9 +15,7 @@ def new_id(now: Micros) -> str:
 
 def derived_id(moment: Micros, *parts: str) -> str:
     """The id that these parts always give: a tick's or a callback's run has the same one on every machine."""
-    import hashlib  # loads OpenSSL, which those who only make fresh ids need not wait for
-
-    digest = hashlib.sha256("\x1f".join(parts).encode()).digest()
+    digest = sha256("\x1f".join(parts).encode()).digest()
     return _uuid7(moment, int.from_bytes(digest[:10], "big"))
 
 

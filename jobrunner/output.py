@@ -15,7 +15,6 @@ turn again after reading, in case the ring has come round.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import Final, NamedTuple
 
+from .digest import sha256
 from .durations import Micros
 
 __all__ = [
@@ -85,7 +85,7 @@ _SAFE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,120}", re.ASCII)
 
 def _run_folder(root: str, run_id: str) -> str:
     raw = run_id.encode(errors="surrogatepass")
-    name = run_id if _SAFE_ID.fullmatch(run_id) else f"={hashlib.sha256(raw).hexdigest()}"
+    name = run_id if _SAFE_ID.fullmatch(run_id) else f"={sha256(raw).hexdigest()}"
     return f"{root}/{zlib.crc32(raw) & 0xFF:02x}/{name}"
 
 

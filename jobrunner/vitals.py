@@ -8,7 +8,6 @@ there is still room for the ends of what runs.
 
 from __future__ import annotations
 
-import gc
 import os
 import resource
 from collections.abc import Callable, Collection
@@ -17,10 +16,11 @@ from typing import Final, NamedTuple
 
 from .durations import SECOND, Micros, format_size
 from .events import Emit, Shortage, ShortageOver
+from .heap import give_back
 from .loop import EventLoop
 
 BEAT: Final[Micros] = 2 * SECOND  # with the janitor's: one wake-up for both
-TIDY_BEATS: Final = 60  # between two collections of garbage: dead workers leave circles behind
+TIDY_BEATS: Final = 60  # until memory that nobody uses is given back
 MOST_FLOOR: Final = 64 * 1024 * 1024  # bytes that are kept free; of a small file system, a twentieth of it
 SPARE_DESCRIPTORS: Final = 64  # kept for the ends of what runs, and for a reload
 CLEARLY: Final = 1.25  # so much more than is needed ends a shortage
@@ -156,7 +156,7 @@ class Vitals:
         self.look()
         self._beats += 1
         if self._beats % TIDY_BEATS == 0:
-            gc.collect()  # by itself it would wait for thousands of them, and memory grow by megabytes
+            give_back()
         self._loop.after(BEAT, self.start)
 
     def look(self) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
+from ..digest import sha256
 from ..plan import ScheduleRule
 from ..schedule import Schedule, ScheduleError
 from .problems import Findings, Place
@@ -122,4 +122,4 @@ def _schedule_key(task: str, key: str, args: Any, kwargs: Any) -> str:
     if args is None and kwargs is None:
         return f"{task}: {key}"
     given = json.dumps([args, kwargs], sort_keys=True, separators=(",", ":"))
-    return f"{task}: {key} {hashlib.sha256(given.encode()).hexdigest()[:16]}"
+    return f"{task}: {key} {sha256(given.encode()).hexdigest()[:16]}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..digest import sha256
 from ..fingerprint import combined, digest
 from .environment import parse_environment
 from .file_models import FileModel, IncludedModel
@@ -44,7 +44,7 @@ class Reading:
     watched: dict[str, None] = field(default_factory=dict)  # absolute paths, in order
     variables: Mapping[str, str] = field(default_factory=dict)
     env_file: dict[str, str] = field(default_factory=dict)  # what the file's own env_file holds
-    _digest: Any = field(default_factory=hashlib.sha256)
+    _digest: Any = field(default_factory=sha256)
     _digests: dict[str, bytes] = field(default_factory=dict)  # by absolute path
     _env_files: dict[str, dict[str, str]] = field(default_factory=dict)
     _used: dict[str, str | None] = field(default_factory=dict)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from ..digest import sha256
 from ..plain import from_plain, to_plain
 from . import Notice
 
@@ -60,7 +60,7 @@ class Spool:
             self._folder.rmdir()
 
     def _path(self, notice: Notice) -> Path:
-        name = hashlib.sha256("\0".join(notice.key).encode("utf-8", "surrogatepass")).hexdigest()
+        name = sha256("\0".join(notice.key).encode("utf-8", "surrogatepass")).hexdigest()
         return self._folder / f"{name[:32]}.json"
 
 

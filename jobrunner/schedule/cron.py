@@ -7,11 +7,11 @@ wall seconds, where its answers agree with the bit sets. What it does not know o
 
 from __future__ import annotations
 
+import platform
 import threading
 from datetime import datetime, timedelta
-from typing import Final, Protocol
-
-from croniter import croniter
+from functools import cache
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from jobrunner.durations import SECOND, Micros
 
@@ -30,9 +30,13 @@ from .fields import (
 from .wall import FixedTimes, WildcardTimes
 from .zone import Zone
 
+if TYPE_CHECKING:
+    from croniter import croniter
+
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - wall seconds: naive on purpose
 _SECOND: Final = timedelta(seconds=1)
 _KEPT_PER_THREAD: Final = 16_384
+_ARCHITECTURE: Final = platform.architecture
 
 
 class _Croniters(threading.local):
@@ -46,11 +50,30 @@ class _Croniters(threading.local):
         if found is None:
             if len(self.kept) >= _KEPT_PER_THREAD:
                 self.kept.clear()
-            found = self.kept[text, day_or] = croniter(text, _EPOCH, day_or=day_or)
+            found = self.kept[text, day_or] = _croniter_type()(text, _EPOCH, day_or=day_or)
         return found
 
 
 _croniters = _Croniters()
+
+
+@cache
+def _croniter_type() -> type[croniter]:
+    """Imported when the first tick is asked for: most processes read schedules and never ask.
+
+    At its import croniter asks `platform.architecture` for the size of a pointer, which it knows already;
+    that starts the program `file`. Without an answer it goes by what it knows.
+    """
+    platform.architecture = _unanswered  # type: ignore[assignment]
+    try:
+        from croniter import croniter
+    finally:
+        platform.architecture = _ARCHITECTURE
+    return croniter
+
+
+def _unanswered(*_: object) -> NoReturn:
+    raise RuntimeError
 
 
 class CronNominal:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from jobrunner.digest import sha256
 
 _PREFIX = "jobrunner:spread:"
 
@@ -15,5 +15,5 @@ def spread(name: str, span: int) -> int:
     """
     if span < 0:
         raise ValueError(f"a spread needs a span of at least 0, got {span}")
-    digest = hashlib.sha256((_PREFIX + name).encode()).digest()
+    digest = sha256((_PREFIX + name).encode()).digest()
     return int.from_bytes(digest[:8], "big") % (span + 1)

@@ -9,6 +9,8 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ..digest import sha256
+
 if TYPE_CHECKING:
     from socket import socket
 
@@ -163,6 +165,4 @@ def _datagrams() -> socket:
 def _socket_name(database: str) -> str:
     if len(os.fsencode(database)) <= _LONGEST_NAME:
         return f"{database}.wake"
-    import hashlib  # loads OpenSSL: clients start without it
-
-    return f"{hashlib.sha256(os.fsencode(database)).hexdigest()[:16]}.wake"
+    return f"{sha256(os.fsencode(database)).hexdigest()[:16]}.wake"

@@ -17,8 +17,32 @@ def loaded(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
+FIRST_TICK = "from jobrunner.schedule import Schedule; Schedule.parse('5 4 * * *', 'UTC').next_us(0)"
+
+
 def test_the_supervisor_validates_nothing_itself() -> None:
     assert loaded("import jobrunner.serve").isdisjoint({"pydantic", "yaml", "watchfiles", "asyncio"})
+
+
+def test_neither_openssl_nor_croniter_is_loaded_before_a_tick_asks_for_it() -> None:
+    strangers = {"_hashlib", "croniter", "dateutil"}
+    assert loaded("import jobrunner.serve, jobrunner.storage.sqlite").isdisjoint(strangers)
+    assert loaded("import jobrunner.config.compile").isdisjoint({"croniter", "dateutil"})
+    assert "croniter" in loaded(FIRST_TICK)
+
+
+def test_the_first_tick_starts_no_process() -> None:
+    # croniter, left to itself, starts `file` at its import
+    told = (
+        "import sys; sys.addaudithook(lambda name, _: print(name) if name == 'subprocess.Popen' else None);"
+    )
+    asked = "import platform; assert platform.architecture(), 'it is given back';"
+    done = subprocess.run([sys.executable, "-c", f"{told} {FIRST_TICK}"], capture_output=True, check=True)
+    assert done.stdout == b""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{told} {FIRST_TICK}; {asked}"], capture_output=True, check=True
+    )
+    assert done.stdout == b"subprocess.Popen\n"
 
 
 def test_a_worker_knows_neither_storage_nor_schedules() -> None:

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from ...catalogue import Catalogue, Entry
+from ...digest import sha256
 from ...durations import Micros
 from ...plain import from_plain, to_plain
 from .. import Pause, Revocation
@@ -90,9 +91,7 @@ def _plain_head(catalogue: Catalogue) -> dict[str, object]:
 
 
 def _digest(entries: Sequence[tuple[str, str]]) -> str:
-    import hashlib  # loads OpenSSL: clients start without it
-
-    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
+    return sha256(json.dumps(entries).encode()).hexdigest()
 
 
 def _text(connection: sqlite3.Connection, name: str) -> str | None:
