@@ -55,6 +55,7 @@ class Reason(StrEnum):
     MISSED_DOWN = "missed (supervisor down)"
     MISSED_SUSPENDED = "missed (suspended)"
     MISSED_CLOCK = "missed (clock)"
+    MISSED_HELD_UP = "missed (held up)"  # it was there, and came to it late: a storage that did not answer
     PAUSED = "paused"
     DISABLED = "disabled"
     REMOVED = "removed"
@@ -68,6 +69,9 @@ class Reason(StrEnum):
     UPSTREAM_FAILED = "upstream failed"
     TOO_MANY_CRASHES = "too many crashes"
     INTERRUPTED = "interrupted"
+
+
+MISSED = frozenset({Reason.MISSED_DOWN, Reason.MISSED_SUSPENDED, Reason.MISSED_CLOCK, Reason.MISSED_HELD_UP})
 
 
 class Ending(StrEnum):

@@ -7,15 +7,12 @@ from typing import Final
 
 from .events import AttemptEnded, Event, RunRefused, TickRefused
 from .hooks import Notice, Signal
-from .model import Claim, Ended, Ending, Reason, Settle, State
+from .model import MISSED, Claim, Ended, Ending, Settle, State
 
 _FINAL: Final[Mapping[State, Signal]] = {
     State.SUCCEEDED: Signal.COMPLETE,
     State.CANCELLED: Signal.CANCELLED,
 }
-_MISSED: Final = frozenset(
-    {Reason.MISSED_DOWN.value, Reason.MISSED_SUSPENDED.value, Reason.MISSED_CLOCK.value}
-)
 
 
 def notices_of(event: Event) -> Iterator[Notice]:
@@ -32,7 +29,7 @@ def notices_of(event: Event) -> Iterator[Notice]:
             reason=event.settle.reason,
         )
     elif isinstance(event, TickRefused):
-        signal = Signal.MISSED if event.reason in _MISSED else Signal.SKIPPED
+        signal = Signal.MISSED if event.reason in MISSED else Signal.SKIPPED
         run = event.run
         yield Notice(signal=signal, task=run.task, run_id=run.id, at=run.created_at, reason=event.reason)
 

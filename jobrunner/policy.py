@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from .durations import SECOND, Micros
@@ -42,10 +43,10 @@ class Due(NamedTuple):
     size: int = 1  # how many ticks it stands for
 
     @property
-    def detail(self) -> Mapping[str, object] | None:
+    def detail(self) -> dict[str, object]:
         """What a fold says of itself."""
         if self.first is None:
-            return None
+            return {}
         return {"from": self.first, "to": self.tick, "count": self.size}
 
 
@@ -56,7 +57,40 @@ class TickPolicy:
     catch_up: CatchUp = CatchUp.ONE
     window: Micros = 24 * 3600 * SECOND
     limit: int = 100  # of CatchUp.ALL: the latest so many
+    side_by_side: bool = False  # overlap is allowed: its runs are never in one another's way
     refused: Reason | None = None  # paused, disabled or blocked: no tick runs, each has its row
+
+
+class Gap(NamedTuple):
+    """Ticks that nobody has accounted for in time: those in (watermark, now]."""
+
+    schedule: Ticks
+    watermark: Micros
+    last: Micros  # the latest of them
+    now: Micros
+    because: Reason
+
+    def runs(self, after: Micros) -> list[Due]:
+        """Its ticks after this moment, each run."""
+        return [Due(tick, Decision.RUN) for tick in self.ticks(after)]
+
+    def ticks(self, after: Micros) -> Iterator[Micros]:
+        """Its ticks after this moment, oldest first."""
+        tick = self.schedule.next_us(max(self.watermark, after))
+        while tick is not None and tick <= self.now:
+            yield tick
+            tick = self.schedule.next_us(tick)
+
+    def skipped(self, before: Micros) -> list[Due]:
+        """The rows of its ticks before this moment, none of which runs; more than ten are one row."""
+        last = self.schedule.previous_us(before)
+        if last is None or last <= self.watermark:
+            return []
+        count = self.schedule.count_us(self.watermark, last)
+        ticks = self.ticks(self.watermark)
+        if count > FOLD_ABOVE:
+            return [Due(last, Decision.SKIP, self.because, first=next(ticks, last), size=count)]
+        return [Due(tick, Decision.SKIP, self.because) for tick in islice(ticks, count)]
 
 
 def due_ticks(
@@ -64,92 +98,68 @@ def due_ticks(
 ) -> list[Due]:
     """The rows for all ticks in (watermark, now], oldest first: together they account for each exactly once.
 
+    A tick that is at most LATE runs as if it were in time. Several of a task that allows no overlap are a
+    gap: they would stand in one another's way, and none of them did at its own moment (semantics 5).
     The work does not grow with the length of a gap: misses are counted, not looped over (semantics 6).
     """
-    line = max(watermark, now - LATE - 1)  # ticks after it are just late
-    missed = schedule.count_us(watermark, line) if line > watermark else 0
-    if not missed:
-        return _in_time(schedule, watermark, now, policy)
-    if policy.refused is None and policy.catch_up is CatchUp.ONE:
-        return _caught_up(schedule, watermark, now, policy, missed_because)
-    if policy.refused is None and policy.catch_up is CatchUp.ALL:
-        return _all_caught_up(schedule, watermark, now, policy, missed_because)
-    last = schedule.previous_us(line + 1) or watermark
-    reason = policy.refused or missed_because
-    rows = _skipped(schedule, watermark, last, missed, reason)
-    return [*rows, *_in_time(schedule, last, now, policy)]
+    first, last = schedule.next_us(watermark), schedule.previous_us(now + 1)
+    if first is None or last is None or first > now:
+        return []
+    gap = Gap(schedule, watermark, last, now, policy.refused or missed_because)
+    if policy.refused is not None:
+        return gap.skipped(now + 1)
+    if first >= now - LATE and (first == last or policy.side_by_side):
+        return gap.runs(watermark)
+    return _DECIDED[policy.catch_up](gap, policy)
 
 
-def _in_time(schedule: Ticks, watermark: Micros, now: Micros, policy: TickPolicy) -> list[Due]:
-    """Ticks that are at most LATE: at most as many as LATE has room for."""
-    rows: list[Due] = []
-    tick = schedule.next_us(watermark)
-    while tick is not None and tick <= now:
-        decision = Decision.RUN if policy.refused is None else Decision.SKIP
-        rows.append(Due(tick, decision, policy.refused))
-        tick = schedule.next_us(tick)
-    return rows
+def _not_caught_up(gap: Gap, policy: TickPolicy) -> list[Due]:
+    """The misses are recorded; of what is only late at the end, as much runs as may (semantics 5 and 9)."""
+    begin = gap.now - LATE
+    if not policy.side_by_side:
+        begin = max(begin, gap.last)
+    return [*gap.skipped(begin), *gap.runs(begin - 1)]
 
 
-def _caught_up(
-    schedule: Ticks, watermark: Micros, now: Micros, policy: TickPolicy, because: Reason
-) -> list[Due]:
-    """A gap up to now: its latest tick runs for all of them, were it only just late (semantics 9).
+def _caught_up(gap: Gap, policy: TickPolicy) -> list[Due]:
+    """The latest tick runs for all of them, were it only just late (semantics 9).
 
     Were the just late ticks behind a miss to run as well, the catch-up run would stand in their way.
     """
-    count, last = schedule.count_us(watermark, now), schedule.previous_us(now + 1)
-    if last is None:
-        return []
-    if last < now - policy.window:
-        return _skipped(schedule, watermark, last, count, because)
-    before = schedule.previous_us(last)
-    earlier = _skipped(schedule, watermark, before, count - 1, because) if before is not None else []
-    return [*earlier, Due(last, Decision.CATCH_UP, because, missed=count)]
+    if gap.last < _oldest(gap.now, policy):
+        return gap.skipped(gap.now + 1)
+    count = gap.schedule.count_us(gap.watermark, gap.now)
+    return [*gap.skipped(gap.last), Due(gap.last, Decision.CATCH_UP, gap.because, missed=count)]
 
 
-def _all_caught_up(
-    schedule: Ticks, watermark: Micros, now: Micros, policy: TickPolicy, because: Reason
-) -> list[Due]:
-    """A gap up to now: each of its ticks runs, the latest `limit` of those inside the window (semantics 9).
+def _all_caught_up(gap: Gap, policy: TickPolicy) -> list[Due]:
+    """Each tick runs, the latest `limit` of those inside the window (semantics 9).
 
     Those that are only just late stand in the same line: a run in time would not wait for the ones before it.
     """
-    count = schedule.count_us(watermark, now)
-    first, running = _latest(schedule, watermark, now, policy)
-    before = schedule.previous_us(now + 1) if first is None else schedule.previous_us(first)
-    rows: list[Due] = []
-    if before is not None and count > running:
-        rows = _skipped(schedule, watermark, before, count - running, because)
-    tick = first
-    while tick is not None and tick <= now:
-        rows.append(Due(tick, Decision.CATCH_UP, because, missed=1))
-        tick = schedule.next_us(tick)
-    return rows
+    begin = _first_of_all(gap, policy)
+    runs = [Due(tick, Decision.CATCH_UP, gap.because, missed=1) for tick in gap.ticks(begin - 1)]
+    return [*gap.skipped(begin), *runs]
 
 
-def _latest(schedule: Ticks, watermark: Micros, now: Micros, policy: TickPolicy) -> tuple[Micros | None, int]:
-    """The first of the ticks that are run, and how many they are."""
-    oldest = max(watermark + 1, now - policy.window)
-    first, running = None, 0
-    tick = schedule.previous_us(now + 1)
+def _first_of_all(gap: Gap, policy: TickPolicy) -> Micros:
+    """The first of the ticks that are run; a moment after them all, when none is."""
+    oldest = max(gap.watermark + 1, _oldest(gap.now, policy))
+    first, running = gap.now + 1, 0
+    tick: Micros | None = gap.last
     while tick is not None and tick >= oldest and running < policy.limit:
         first, running = tick, running + 1
-        tick = schedule.previous_us(tick)
-    return first, running
+        tick = gap.schedule.previous_us(tick)
+    return first
 
 
-def _skipped(schedule: Ticks, watermark: Micros, last: Micros, count: int, reason: Reason) -> list[Due]:
-    """The rows of `count` ticks after the watermark that did not run, the last of them at `last`."""
-    if count > FOLD_ABOVE:
-        first = schedule.next_us(watermark)
-        return [Due(last, Decision.SKIP, reason, first=first, size=count)]
-    rows: list[Due] = []
-    tick = watermark
-    for _ in range(count):
-        following = schedule.next_us(tick)
-        if following is None:
-            break
-        rows.append(Due(following, Decision.SKIP, reason))
-        tick = following
-    return rows
+def _oldest(now: Micros, policy: TickPolicy) -> Micros:
+    """The oldest tick that is caught up; the window never cuts what is only late."""
+    return now - max(policy.window, LATE)
+
+
+_DECIDED: Mapping[CatchUp, Callable[[Gap, TickPolicy], list[Due]]] = {
+    CatchUp.NONE: _not_caught_up,
+    CatchUp.ONE: _caught_up,
+    CatchUp.ALL: _all_caught_up,
+}

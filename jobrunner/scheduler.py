@@ -20,7 +20,7 @@ from .plan import CatchUp, Overlap, Pipeline, Plan, ScheduleRule, Task
 from .policy import Decision, Due, TickPolicy, due_ticks
 from .schedule import Schedule
 from .service import Service
-from .storage import Storage, Tick, Verdict
+from .storage import Pause, Storage, Tick, Verdict
 
 SPREAD: Micros = 5 * SECOND  # catch-up runs start spread over this (semantics 9)
 FIRST_PAUSE: Micros = SECOND  # after a storage fault; doubled up to LONGEST_PAUSE
@@ -66,7 +66,7 @@ class Scheduler:
         storage: Storage,
         service: Service,
         emit: Emit,
-        is_paused: Callable[[Task | Pipeline], bool],
+        pause_of: Callable[[Task | Pipeline], Pause | None],
         look_at_clock: Callable[[], object],
         on_added: Callable[[], None],
         on_lost: Callable[[], None],
@@ -77,7 +77,7 @@ class Scheduler:
         self._storage = storage
         self._service = service
         self._emit = emit
-        self._is_paused = is_paused
+        self._pause_of = pause_of
         self._look_at_clock = look_at_clock
         self._on_added = on_added
         self._on_lost = on_lost
@@ -88,7 +88,8 @@ class Scheduler:
         self._writing = False
         self._stopped = False
         self._held = False
-        self._missed_because = Reason.MISSED_DOWN
+        self._began: Micros | None = None  # nobody was there before; None: not yet
+        self._jump: Reason | None = None  # of the wall clock, since the last turn that wrote nothing
         self._pause: Micros = 0  # the last one after a storage fault; 0: all is well
         self._trouble_since: Micros | None = None
 
@@ -100,6 +101,7 @@ class Scheduler:
         What was missed before is decided in the first turn.
         """
         self._held = False
+        self._began = self._loop.now() if self._began is None else self._began
         self._heap = [table for table in tables if table.next_at is not None]
         heapq.heapify(self._heap)
         self._loop.soon(self.turn)
@@ -135,7 +137,7 @@ class Scheduler:
 
     def jumped(self, reason: Reason) -> None:
         """The wall clock moved otherwise than by passing: misses from here on have this reason."""
-        self._missed_because = reason
+        self._jump = reason
         self._loop.soon(self.turn)
 
     # --- the turn -----------------------------------------------------------------------------------
@@ -150,7 +152,7 @@ class Scheduler:
         if writes:
             self._write(writes)
         else:
-            self._missed_because = Reason.MISSED_DOWN
+            self._jump = None
             self._sleep(now)
 
     def _due(self, now: Micros) -> list[Write]:
@@ -179,24 +181,39 @@ class Scheduler:
             catch_up=table.task.catch_up,
             window=table.task.catch_up_window,
             limit=table.task.catch_up_limit,
+            side_by_side=table.task.overlap is Overlap.ALLOW,
             refused=self._refusal(table.task),
         )
         if table.schedule.kind == "reboot":
             due = [Due(now, Decision.SKIP if policy.refused else Decision.RUN, policy.refused)]
         else:
-            due = due_ticks(table.schedule, table.watermark, now, policy, self._missed_because)
+            due = due_ticks(table.schedule, table.watermark, now, policy, self._hindrance(table))
         writes, expected = [], table.watermark
         for each in due:
             writes.append(self._row(table, each, expected, now))
             expected = each.tick
         return writes
 
+    def _hindrance(self, table: Timetable) -> Reason:
+        """What kept ticks that are due by now from being accounted for at their own moment (semantics 5)."""
+        if self._jump is not None:
+            return self._jump
+        was_there = self._began is not None and (table.next_at or 0) > self._began
+        return Reason.MISSED_HELD_UP if was_there else Reason.MISSED_DOWN
+
     def _refusal(self, task: Task | Pipeline) -> Reason | None:
         if not task.enabled:
             return Reason.DISABLED
         if task.blocked is not None:
             return Reason.BLOCKED
-        return Reason.PAUSED if self._is_paused(task) else None
+        return None if self._pause_of(task) is None else Reason.PAUSED
+
+    def _told(self, task: Task | Pipeline, reason: Reason) -> dict[str, object]:
+        """What the row of a tick that does not run says beside its reason, for whoever asks why."""
+        pause = self._pause_of(task) if reason is Reason.PAUSED else None
+        if pause is not None:
+            return {"pause": pause._asdict()}
+        return {"why": task.blocked} if reason is Reason.BLOCKED else {}
 
     def _row(self, table: Timetable, due: Due, expected: Micros, now: Micros) -> Write:
         task = table.task
@@ -212,7 +229,7 @@ class Scheduler:
         )
         following = table.schedule.next_us(due.tick)
         if due.decision is Decision.SKIP and due.reason is not None:
-            run = birth.not_run(run, due.reason, detail=due.detail)
+            run = birth.not_run(run, due.reason, detail=due.detail | self._told(task, due.reason))
             return Write(table, Tick(table.rule.key, expected, due.tick, following, run), due.reason)
         refused, overlap = _overlap(task, run)
         tick = Tick(table.rule.key, expected, due.tick, following, run, refused, overlap=overlap)

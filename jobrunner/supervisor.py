@@ -35,7 +35,7 @@ from .notify.spool import Spool
 from .opening import Opening
 from .output import remove, tail
 from .place import output_root, state_folder
-from .plan import Pipeline, Plan, Task
+from .plan import Plan
 from .pools import Pools
 from .pulse import Pulse, Sight
 from .recovery import Recovery
@@ -45,6 +45,7 @@ from .scheduler import Scheduler, timetables
 from .service import Service, running
 from .stopping import Crew, Stop, Until
 from .storage import OwnerInfo, OwnerStatus, Pause, Storage
+from .storage.pausing import pause_of
 from .storage.silence import silence_before
 from .systemd import Notifier
 from .vitals import Vitals, measure
@@ -284,7 +285,7 @@ class Supervisor:
             storage=self._storage,
             service=self._service,
             emit=emit,
-            is_paused=self._is_paused,
+            pause_of=lambda task: pause_of(self._pauses, task, self._loop.now()),
             look_at_clock=lambda: self._janitor.look_at_clock(),
             on_added=self._dispatcher.wake,
             on_lost=self._lose,
@@ -401,10 +402,6 @@ class Supervisor:
     def _jumped(self, reason: Reason) -> None:
         self._scheduler.jumped(reason)
         self._dispatcher.wake()
-
-    def _is_paused(self, task: Task | Pipeline) -> bool:
-        targets, now = {"all", f"task:{task.name}", f"pool:{task.pool}"}, self._loop.now()
-        return any(p.target in targets and (p.until is None or p.until > now) for p in self._pauses)
 
     def _read_pauses(self) -> None:
         now = self._loop.now()

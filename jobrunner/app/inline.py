@@ -26,10 +26,11 @@ from ..loop import EventLoop
 from ..machine import boot_id, hostname, process_start
 from ..model import Ended, Ending, Run
 from ..notices import notices_of
-from ..plan import Pipeline, Plan, Task
+from ..plan import Plan, Task
 from ..scheduler import Scheduler, timetables
 from ..service import Service
 from ..storage import OwnerInfo, OwnerStatus, Pause, Storage
+from ..storage.pausing import pause_of
 from .clocks import MovableClock
 
 MOST_TURNS = 100_000  # without executing anything: a loop that never rests is a mistake of ours
@@ -220,7 +221,7 @@ class Inline:
             storage=self.storage,
             service=self._service,
             emit=self._hear,
-            is_paused=self._is_paused,
+            pause_of=lambda task: pause_of(self._pauses, task, self.clock.now()),
             look_at_clock=lambda: None,
             on_added=self._dispatcher.wake,
             on_lost=lambda: None,
@@ -277,10 +278,6 @@ class Inline:
 
     def _read_pauses(self) -> None:
         self._pauses = tuple(self.storage.pauses(self.clock.now()))
-
-    def _is_paused(self, task: Task | Pipeline) -> bool:
-        targets, now = {"all", f"task:{task.name}", f"pool:{task.pool}"}, self.clock.now()
-        return any(p.target in targets and (p.until is None or p.until > now) for p in self._pauses)
 
     def _info(self, now: Micros) -> OwnerInfo:
         return OwnerInfo(

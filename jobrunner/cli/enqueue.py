@@ -13,6 +13,7 @@ from jobrunner.errors import JobRunnerError, UsageError
 from jobrunner.ids import new_id
 from jobrunner.model import NewRun
 from jobrunner.storage import RunFilter, Storage
+from jobrunner.storage.pausing import pause_of
 
 from .arguments import parse_arguments
 from .command import TASK, command
@@ -142,8 +143,7 @@ def _warn(session: Session, storage: Storage, entry: Entry) -> None:
     for each in alive:
         if each.status.trouble:
             say(f"warning: nothing is claimed at present; the run waits: {each.status.trouble}")
-    targets = {"all", f"task:{entry.name}", f"pool:{entry.pool}"}
-    if any(each.target in targets for each in storage.pauses(session.now())):
+    if pause_of(storage.pauses(session.now()), entry, session.now()) is not None:
         say(f"warning: {entry.name} is paused; the run waits until it is resumed")
     if entry.blocked:
         say(f"warning: {entry.name} cannot run: {entry.blocked}")

@@ -226,7 +226,11 @@ def _detail(run: Run) -> str:
         return f"kept from run {detail['kept']}"
     if "holder" in detail:
         return f"run {detail['holder']} was in its way"
-    return f"stands for {detail['count']} ticks" if "count" in detail else ""
+    told = [f"stands for {detail['count']} ticks"] if "count" in detail else []
+    if "pause" in detail:
+        pause = detail["pause"]
+        told.append(f"paused by {pause['by'] or 'somebody'}: {pause['reason'] or 'no reason given'}")
+    return "; ".join([*told, *([str(detail["why"])] if "why" in detail else [])])
 
 
 def _attempt_row(screen: Screen, attempt: Attempt) -> list[Cell]:

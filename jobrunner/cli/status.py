@@ -12,6 +12,7 @@ from jobrunner.durations import Micros
 from jobrunner.errors import NoSupervisor
 from jobrunner.model import State
 from jobrunner.storage import Overview, Pause, Storage, Supervisor, TaskSummary
+from jobrunner.storage.pausing import pause_of
 
 from .command import TASK, command
 from .session import Session, zone_named
@@ -40,9 +41,7 @@ class Look(NamedTuple):
 
     def pause_of(self, entry: Entry) -> Pause | None:
         """The pause that holds a task back: its own, its pool's, or everybody's."""
-        targets = (f"task:{entry.name}", f"pool:{entry.pool}", "all")
-        found = {each.target: each for each in self.pauses}
-        return next((found[target] for target in targets if target in found), None)
+        return pause_of(self.pauses, entry, self.now)
 
     def next_at(self, entry: Entry) -> Micros | None:
         known = (self.next_ticks.get(key) for key in entry.schedules)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -17,18 +16,21 @@ from jobrunner.durations import MINUTE, Micros, format_duration
 from jobrunner.errors import NotFound
 from jobrunner.ids import short_id
 from jobrunner.model import Reason, Run, State, Trigger
-from jobrunner.plan import CatchUp, Pipeline, Plan, ScheduleRule, Task
+from jobrunner.plan import Pipeline, Plan, ScheduleRule, Task
 from jobrunner.schedule import Schedule
-from jobrunner.storage import Pause, RunFilter, Storage
+from jobrunner.storage import Pause, Storage
+from jobrunner.storage.pausing import pause_of
 
 from .command import TASK, command
 from .documents import Document
 from .moments import moment
 from .session import Session, zone_named
 from .why_pipeline import pipeline_words
+from .why_rows import MOVING, Rows
+from .why_skipped import paused_words, skipped_words
 from .words import local, one_line, rfc3339, standing
 
-MOST_ROWS = 1_000  # rows of a task that are looked through for one tick
+MOST_SAID = 600  # characters of an error
 MOST_ATTEMPTS = 5  # told of one run, and runs that it waits for
 
 
@@ -62,18 +64,7 @@ class Answer:
 @click.pass_obj
 def why_command(session: Session, *, task: str, at: str | None) -> int:
     """Say why a TASK ran, did not run, or has not run yet."""
-    from .files import plan_of
-
-    plan = plan_of(session)
-    known = {each.name: each for each in scheduled(plan)}
-    if task not in known:
-        raise unknown_task(task, known)
-    if not session.exists():
-        raise NotFound(
-            f"nothing is known of {task}: no supervisor has run on {session.place()} yet",
-            help=f"start it: {session.start_command()}",
-        )
-    inquiry = Inquiry(session=session, storage=session.storage(), plan=plan, task=known[task])
+    inquiry = _inquiry(session, task)
     answer = inquiry.latest() if at is None else inquiry.about(inquiry.moment(at))
     screen = session.screen()
     if session.json:
@@ -84,14 +75,45 @@ def why_command(session: Session, *, task: str, at: str | None) -> int:
     return 0
 
 
+def _inquiry(session: Session, task: str) -> Inquiry:
+    """Of a task of the file, or of one that the history still knows. Raises NotFound for any other."""
+    from .files import plan_of
+
+    plan = plan_of(session)
+    known = {each.name: each for each in scheduled(plan)}
+    found = known.get(task)
+    if not session.exists():
+        if found is None:
+            raise unknown_task(task, known)
+        raise NotFound(
+            f"nothing is known of {task}: no supervisor has run on {session.place()} yet",
+            help=f"start it: {session.start_command()}",
+        )
+    rows = Rows(storage=session.storage(), task=task)
+    if found is None and rows.latest() is None:
+        raise unknown_task(task, known)
+    return Inquiry(
+        session=session, rows=rows, plan=plan, task=found or Task(name=task), is_gone=found is None
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inquiry:
     """One task, looked at in its file and in its storage."""
 
     session: Session
-    storage: Storage
+    rows: Rows
     plan: Plan
     task: Task | Pipeline
+    is_gone: bool = False  # the file does not name it (any more): `task` is no more than its name
+
+    @property
+    def name(self) -> str:
+        return self.task.name
+
+    @property
+    def storage(self) -> Storage:
+        return self.rows.storage
 
     # ---- what is asked
 
@@ -100,29 +122,26 @@ class Inquiry:
 
     def latest(self) -> Answer:
         """About what has not ended yet, else about the last tick, else about the last run."""
-        now = self.session.now()
-        live = self._rows(
-            states=(State.RUNNING, State.QUEUED, State.RETRYING, State.SCHEDULED, State.WAITING)
-        )
-        if live:
-            return self._of_run(live[-1], now, [])
+        now, row = self.session.now(), self.rows.latest()
+        if row is not None and row.state in MOVING:
+            return self._of_run(row, now, [*self._gone()])
         past = self._ticks_before(now + 1)
         if past:
             return self.about(max(past))
-        rows = self._rows(limit=1)
-        if rows:
-            return self._of_run(rows[0], now, [])
-        words = f"{self.task.name} has never run, and nothing has asked for it."
-        return Answer(task=self.task.name, at=now, verdict="no row", words=(words,))
+        if row is not None:
+            return self._of_run(row, now, [*self._gone()])
+        words = f"{self.name} has never run, and nothing has asked for it."
+        return Answer(task=self.name, at=now, verdict="no row", words=(words,))
 
     def about(self, at: Micros) -> Answer:
-        """About the tick at this moment, or in its minute."""
+        """About the tick at this moment, or in its minute; else about what its rows know of that minute."""
         found = [(tick, rule) for tick, rule in self._ticks_from(at) if tick < at + MINUTE]
         if not found:
-            return self._no_tick(at)
+            row = self.rows.at(at)
+            return self._no_tick(at) if row is None else self._of_run(row, at, [*self._other_tick(row)])
         tick, rule = min(found, key=lambda pair: pair[0])
         words = [f"{self._clock(tick)} matches the schedule ({rule.words}, {rule.timezone})."]
-        row = self._row_of(tick, rule)
+        row = self.rows.of_tick(self._id_of(tick, rule), tick)
         return self._no_row(tick, words) if row is None else self._of_run(row, tick, words)
 
     # ---- what is found
@@ -139,34 +158,36 @@ class Inquiry:
 
     def _schedules(self) -> Iterator[tuple[Schedule, ScheduleRule]]:
         for rule in self.task.schedules:
-            yield Schedule.parse(rule.source, rule.timezone, name=self.task.name), rule
+            yield Schedule.parse(rule.source, rule.timezone, name=self.name), rule
 
-    def _row_of(self, tick: Micros, rule: ScheduleRule) -> Run | None:
-        """The row of a tick: its own, whose id follows from it, or the one of its gap."""
+    def _id_of(self, tick: Micros, rule: ScheduleRule) -> str:
         args = self.task.args if rule.args is None else rule.args
         payload = encode_arguments(args, {**self.task.kwargs, **(rule.kwargs or {})})
-        try:
-            return self.storage.run(tick_id(self.task.name, payload, tick))
-        except NotFound:
-            rows = self._rows(since=tick, limit=MOST_ROWS)
-        return next((row for row in rows if row.tick == tick or _folds(row, tick)), None)
-
-    def _rows(
-        self, *, states: Sequence[State] = (), since: Micros | None = None, limit: int = 50
-    ) -> list[Run]:
-        which = RunFilter(tasks=(self.task.name,), states=tuple(states), since=since, limit=limit)
-        return self.storage.runs(which)
+        return tick_id(self.name, payload, tick)
 
     # ---- answers
 
     def _no_tick(self, at: Micros) -> Answer:
-        words = [f"{self._clock(at)} matches no schedule of {self.task.name}."]
+        words = [
+            *self._gone(),
+            f"{self._clock(at)} matches no schedule of {self.name}, and no row is of then.",
+        ]
         before = self._ticks_before(at)
         if before:
             words.append(f"Its tick before that was {self._clock(max(before))}.")
-        if not self.task.schedules:
+        if not self.task.schedules and not self.is_gone:
             words.append("It has no schedule: it runs on demand.")
-        return Answer(task=self.task.name, at=at, verdict="no tick", words=tuple(words))
+        return Answer(task=self.name, at=at, verdict="no tick", words=tuple(words))
+
+    def _gone(self) -> Iterator[str]:
+        if self.is_gone:
+            yield f"{self.name} is not in {self.plan.file} any more; this is what its rows tell."
+
+    def _other_tick(self, row: Run) -> Iterator[str]:
+        """What a row is of that the schedule of today does not explain."""
+        yield from self._gone()
+        if row.tick is not None and not self.is_gone:
+            yield f"{self._clock(row.tick)} was a tick of the schedule that was in force then."
 
     def _no_row(self, tick: Micros, words: list[str]) -> Answer:
         if tick > self.session.now():
@@ -216,7 +237,7 @@ class Inquiry:
         reason: str | None = None,
     ) -> Answer:
         return Answer(
-            task=self.task.name,
+            task=self.name,
             at=at,
             verdict=verdict,
             words=tuple(words),
@@ -247,23 +268,18 @@ class Inquiry:
             return f"No supervisor is running. Start it: {self.session.start_command()}"
         paused = self._pause()
         if paused is not None:
-            return _paused_words(paused)
-        if self.storage.entry(self.task.name) is None:
+            return paused_words(paused, self._clock)
+        if self.is_gone:
+            return "It waits until a supervisor knows its task again; jobrunner cancel ends it"
+        if self.storage.entry(self.name) is None:
             return "The supervisor does not know this task: it runs an older file"
         if self.task.blocked is not None:
             return f"The task is blocked: {self.task.blocked}"
-        if isinstance(self.task, Pipeline):
-            return "Its steps wait for free slots"
-        if self.task.rate_limit is not None:
-            return f"It waits for a free slot of pool {self.task.pool!r}, or for the next window of its rate"
-        if self.task.lock is not None:
-            return (
-                f"It waits for the lock {self.task.lock.name!r} or for a free slot of pool {self.task.pool!r}"
-            )
-        return f"It waits for a free slot of pool {self.task.pool!r}"
+        return "Its steps wait for free slots" if isinstance(self.task, Pipeline) else _room(self.task)
 
     def _retrying(self, run: Run) -> Iterator[str]:
         yield f"Run {short_id(run.id)} failed ({run.outcome}) at attempt {run.attempt}."
+        yield from error_words(run)
         yield f"The next one is due {self._clock(run.due_at)}."
 
     def _scheduled(self, run: Run) -> Iterator[str]:
@@ -277,6 +293,7 @@ class Inquiry:
         took = format_duration(max(0, run.finished_at - run.started_at))
         when = f"started {self._clock(run.started_at)} and took {took}"
         yield f"Run {short_id(run.id)} {when}: {standing(run)}{tries}."
+        yield from error_words(run)
         yield from self._earlier(run)
         if run.trigger is Trigger.CATCH_UP:
             yield f"It caught up, and stands for {run.missed} missed tick{'s' if run.missed != 1 else ''}."
@@ -297,40 +314,7 @@ class Inquiry:
             yield f"Run {short_id(run.id)} waits for run {short_id(before)} to end."
 
     def _skipped(self, run: Run) -> Iterator[str]:
-        yield f"No run: skipped ({run.reason})."
-        detail = json.loads(run.detail) if run.detail else {}
-        if "count" in detail:
-            first, last = self._clock(detail["from"]), self._clock(detail["to"])
-            yield f"It is one of {detail['count']} ticks from {first} to {last}."
-        if "holder" in detail:
-            yield from self._holder(str(detail["holder"]))
-        if run.reason is not None and run.reason.startswith("missed"):
-            yield from self._made_up(run)
-
-    def _holder(self, run_id: str) -> Iterator[str]:
-        try:
-            holder = self.storage.run(run_id)
-        except NotFound:
-            yield f"Run {short_id(run_id)} was not final; retention has removed it since."
-            return
-        began = (
-            "had not started" if holder.started_at is None else f"started {self._clock(holder.started_at)}"
-        )
-        end = (
-            "has not ended yet"
-            if holder.finished_at is None
-            else f"ended at {self._clock(holder.finished_at)}"
-        )
-        yield f"Run {short_id(run_id)}, {began}, was not final; it {end}."
-
-    def _made_up(self, run: Run) -> Iterator[str]:
-        rows = self._rows(since=run.created_at, limit=MOST_ROWS)
-        later = [row for row in rows if row.trigger is Trigger.CATCH_UP and (row.tick or 0) > (run.tick or 0)]
-        if later:
-            tick = self._clock(later[-1].tick or 0)
-            yield f"Run {short_id(later[-1].id)} caught up for it, with the tick of {tick}."
-        elif self.task.catch_up is CatchUp.NONE:
-            yield "Nothing caught up for it: catch_up is none."
+        return skipped_words(self.rows, run, self._clock, self.task.catch_up)
 
     # ---- the task as it stands
 
@@ -341,8 +325,8 @@ class Inquiry:
         return Reason.PAUSED.value if self._pause() is not None else None
 
     def _pause(self) -> Pause | None:
-        targets = {"all", f"task:{self.task.name}", f"pool:{self.task.pool}"}
-        return next((p for p in self.storage.pauses(self.session.now()) if p.target in targets), None)
+        now = self.session.now()
+        return pause_of(self.storage.pauses(now), self.task, now)
 
     def _zone(self) -> tzinfo | None:
         zones = [rule.timezone for rule in self.task.schedules]
@@ -355,17 +339,30 @@ class Inquiry:
         return clock if then.date() == today.date() else f"{then:%Y-%m-%d} {clock}"
 
 
-def _folds(row: Run, tick: Micros) -> bool:
-    """Whether this row stands for several ticks, and this is one of them."""
-    detail = json.loads(row.detail) if row.detail else {}
-    return "count" in detail and detail["from"] <= tick <= detail["to"]
+def _room(task: Task) -> str:
+    """What a run of it waits for when nothing else is in its way."""
+    room = f"a free slot of pool {task.pool!r}"
+    if task.rate_limit is not None:
+        return f"It waits for {room}, or for the next window of its rate"
+    return (
+        f"It waits for {room}"
+        if task.lock is None
+        else f"It waits for the lock {task.lock.name!r} or for {room}"
+    )
 
 
 def _why_at_all(run: Run) -> str:
     return {Trigger.ENQUEUE: ", enqueued by hand", Trigger.CALLBACK: ", as a callback"}.get(run.trigger, "")
 
 
-def _paused_words(pause: Pause) -> str:
-    who = f" by {pause.by}" if pause.by else ""
-    reason = f" ({pause.reason})" if pause.reason else ""
-    return f"{pause.target.partition(':')[2] or 'Everything'} is paused{who}{reason}"
+def error_words(run: Run) -> Iterator[str]:
+    """What the error says beyond the outcome: the hint of its first line, and the last words."""
+    lines = [line.strip() for line in (run.error or "").splitlines() if line.strip()]
+    chosen = (
+        lines[-1:]
+        if run.exit_code is None and len(lines) > 1
+        else list(dict.fromkeys([*lines[:1], *lines[-1:]]))
+    )
+    said = [line for line in chosen if line != run.outcome]
+    if said:
+        yield f"It said: {'; '.join(said)[:MOST_SAID].rstrip('.')}."

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from ..durations import SECOND, Micros
-from ..model import Reason, Run, State
+from ..model import MISSED, Reason, Run, State
 from ..plan import Notify, Occasion
 from ..policy import LATE
 from . import Notice
@@ -15,17 +15,7 @@ UNWRITTEN: Micros = 60 * SECOND  # how long the row of a tick may take to be wri
 LOOK_AGAIN: Micros = SECOND
 AFTER_EXPIRY: Micros = 2 * SECOND  # the storage ends late runs in its next turn
 ENDED = (State.SUCCEEDED, State.FAILED)
-NOT_WANTED_SO = frozenset(
-    {
-        Reason.OVERLAP,
-        Reason.MISSED_DOWN,
-        Reason.MISSED_SUSPENDED,
-        Reason.MISSED_CLOCK,
-        Reason.BLOCKED,
-        Reason.LOCK_BUSY,
-        Reason.EXPIRED,
-    }
-)
+NOT_WANTED_SO = MISSED | {Reason.OVERLAP, Reason.BLOCKED, Reason.LOCK_BUSY, Reason.EXPIRED}
 """Why a tick did not run against everybody's wish; pausing and disabling are somebody's wish."""
 
 _OF_STATE: Mapping[State, tuple[Occasion, ...]] = {

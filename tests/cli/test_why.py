@@ -9,6 +9,7 @@ import pytest
 
 from jobrunner.birth import not_run, of_tick, own_payload
 from jobrunner.catalogue import entry_of
+from jobrunner.cli import why_rows
 from jobrunner.durations import DAY, HOUR, MINUTE, SECOND, Micros
 from jobrunner.model import NewRun, Reason, State
 from jobrunner.plan import ScheduleRule, Task
@@ -113,7 +114,7 @@ def test_a_queued_run_says_what_it_waits_for(desk: Desk, theatre: Stage) -> None
     desk.clock.at = NOON + 5 * SECOND
     lines = why(desk, "resize").out.splitlines()
     assert lines[0].endswith("has been waiting for 5 s, enqueued by hand.")
-    assert lines[1] == "commands is paused by ana (disk)."
+    assert lines[1] == "The pool commands is paused by ana since 12:00, until somebody resumes it (disk)."
 
 
 def test_a_tick_that_waits_for_an_earlier_run_names_it(desk: Desk, theatre: Stage) -> None:
@@ -141,3 +142,106 @@ def test_an_unknown_task_is_answered_with_the_nearest(desk: Desk, theatre: Stage
     answer = desk("why", "bakup")
     assert answer.code == 4
     assert "did you mean 'backup'?" in answer.err
+
+
+def test_a_tick_of_a_paused_task_says_who_paused_it_and_until_when(desk: Desk, theatre: Stage) -> None:
+    # rules 10 and 20: the row itself knows, whatever became of the pause
+    pause = Pause(
+        target="task:backup", since=NOON - HOUR, until=NOON + 2 * HOUR, by="ana", reason="the disk is changed"
+    )
+    accounted(theatre, not_run(row(NOON), Reason.PAUSED, detail={"pause": pause._asdict()}))
+    desk.clock.at = NOON + 5 * HOUR
+    lines = why(desk, "backup", "--at", "12:00").out.splitlines()
+    assert lines[1:] == [
+        "No run: skipped (paused).",
+        "backup was paused by ana since 11:00, until 14:00 (the disk is changed).",
+    ]
+    [run] = desk("history", "backup", "--json").document
+    assert "paused by ana" in desk("show", run["id"]).out
+
+
+def test_a_blocked_tick_says_what_blocked_it(desk: Desk, theatre: Stage) -> None:
+    # rule 25
+    accounted(theatre, not_run(row(NOON), Reason.BLOCKED, detail={"why": "no module shop"}))
+    assert "It was blocked then: no module shop" in why(desk, "backup", "--at", "12:00").out
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (Reason.MISSED_DOWN, "No supervisor was there at that time"),
+        (Reason.MISSED_SUSPENDED, "The machine was asleep at that time"),
+        (Reason.MISSED_CLOCK, "The clock of the machine was set forward past that time"),
+        (Reason.MISSED_HELD_UP, "The supervisor was there, but held up"),
+    ],
+)
+def test_a_missed_tick_says_why_nobody_came_to_it_in_time(
+    desk: Desk, theatre: Stage, reason: Reason, words: str
+) -> None:
+    # rule 5
+    accounted(theatre, not_run(row(NOON - HOUR), reason))
+    assert f"{words}" in why(desk, "backup", "--at", "11:00").out
+    assert "it was accounted for at 12:00." in why(desk, "backup", "--at", "11:00").out
+
+
+def test_an_overlap_of_a_tick_that_came_late_says_so(desk: Desk, theatre: Stage) -> None:
+    # rules 5 and 8: what was in its way came after it, and that is told
+    holder = theatre.has_run("backup")
+    accounted(theatre, not_run(row(NOON - HOUR), Reason.OVERLAP, detail={"holder": holder}))
+    assert why(desk, "backup", "--at", "11:00").out.splitlines()[2:] == [
+        "Nobody came to this tick before 12:00; by then another run was in its way.",
+        f"Run {holder[-8:]}, started 12:00, was not final; it ended at 12:00:02.",
+    ]
+
+
+def test_a_fold_is_found_behind_pages_of_rows(desk: Desk, theatre: Stage, few_on_a_page: None) -> None:
+    # rule 10: the row of a gap is the oldest after its ticks, behind all the later ones
+    detail = {"from": NOON - 20 * HOUR, "to": NOON - 9 * HOUR, "count": 12}
+    later = [not_run(row(NOON - hour * HOUR), Reason.OVERLAP) for hour in range(8, 0, -1)]
+    rows = [not_run(row(NOON - 9 * HOUR), Reason.MISSED_DOWN, detail=detail), *later]
+    accounted(theatre, *[each._replace(created_at=each.tick or 0) for each in rows])
+    assert "one of 12 ticks" in why(desk, "backup", "--at", "2026-11-22T20:00").out
+
+
+@pytest.fixture
+def few_on_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(why_rows, "PAGE", 3)
+
+
+def test_a_removed_task_is_explained_from_its_rows(desk: Desk, theatre: Stage) -> None:
+    accounted(theatre, not_run(row(NOON - HOUR), Reason.REMOVED), row(NOON))
+    (desk.folder / "jobs.yaml").write_text(FILE.replace("  backup", "  other"))
+    gone = f"backup is not in {desk.folder}/jobs.yaml any more; this is what its rows tell."
+    assert why(desk, "backup", "--at", "11:00").out.splitlines() == [gone, "No run: skipped (removed)."]
+    lines = why(desk, "backup").out.splitlines()
+    assert lines[0] == gone
+    assert lines[-1] == "It waits until a supervisor knows its task again; jobrunner cancel ends it."
+    assert why(desk, "backup", "--at", "09:00", "--json").document["verdict"] == "no tick"
+
+
+def test_a_tick_of_an_earlier_schedule_is_explained_from_its_row(desk: Desk, theatre: Stage) -> None:
+    # rule 11
+    accounted(theatre, not_run(row(NOON - HOUR), Reason.OVERLAP))
+    (desk.folder / "jobs.yaml").write_text(FILE.replace("0 * * * *", "30 4 * * *"))
+    assert why(desk, "backup", "--at", "11:00").out.splitlines() == [
+        "11:00 was a tick of the schedule that was in force then.",
+        "No run: skipped (overlap).",
+    ]
+
+
+def test_a_run_by_hand_is_found_by_its_minute(desk: Desk, theatre: Stage) -> None:
+    run = theatre.has_run("resize")
+    desk.clock.at = NOON + HOUR
+    assert run[-8:] in why(desk, "resize", "--at", "12:00").out
+
+
+def test_what_the_shell_means_by_its_code_is_told(desk: Desk, theatre: Stage) -> None:
+    said = "exit 127 (the shell says: command not found; PATH=/bin)\nsh: 1: pg_dmp: not found"
+    theatre.has_run("resize", State.FAILED, "exit 127", exit_code=127, error=said)
+    assert why(desk, "resize").out.splitlines()[-1] == f"It said: {said.replace(chr(10), '; ')}."
+
+
+def test_an_exception_is_told_by_its_last_line(desk: Desk, theatre: Stage) -> None:
+    said = "Traceback (most recent call last):\n  File x\nValueError: no such picture"
+    theatre.has_run("resize", State.FAILED, "exception ValueError", error=said)
+    assert why(desk, "resize").out.splitlines()[-1] == "It said: ValueError: no such picture."

@@ -298,7 +298,7 @@ class Handed:
             storage=stage.storage,
             service=stage.service,
             emit=stage.events.append,
-            is_paused=lambda _task: False,
+            pause_of=lambda _task: None,
             look_at_clock=look,
             on_added=stage.dispatcher.wake,
             on_lost=stage._lose,

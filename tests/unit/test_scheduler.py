@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -16,12 +17,13 @@ from jobrunner.loop import EventLoop
 from jobrunner.model import Reason, Run, State, pool_lane
 from jobrunner.plan import CatchUp, Overlap, Plan, ScheduleRule, Task
 from jobrunner.scheduler import SPREAD, Scheduler, timetables
-from jobrunner.storage import RunFilter, Storage
+from jobrunner.storage import Pause, RunFilter, Storage
 from jobrunner.storage.memory import MemoryStorage
 from tests.builders import NOON, a_run, a_task
 from tests.stage import Aside, FaultyStorage, HandClock
 
 TROUBLE = StorageUnavailable("the disk is gone")
+PAUSE = Pause(target="task:beat", since=NOON, until=None, by="ana", reason="the disk is changed")
 
 
 def every(period: str, name: str = "beat", *, key: str = "", **changes: Any) -> Task:
@@ -40,7 +42,7 @@ class Desk:
     clock: HandClock
     boot: str = "boot-1"
     events: list[Event] = field(default_factory=list)
-    paused: set[str] = field(default_factory=set)
+    paused: dict[str, Pause] = field(default_factory=dict)
     added: int = 0
     lost: int = 0
     elsewhere: list[str] = field(default_factory=list)
@@ -55,7 +57,7 @@ class Desk:
             storage=cast(Storage, self.faulty),
             service=self.service,
             emit=self.events.append,
-            is_paused=lambda task: task.name in self.paused,
+            pause_of=lambda task: self.paused.get(task.name),
             look_at_clock=self._look,
             on_added=self._on_added,
             on_lost=self._on_lost,
@@ -305,7 +307,7 @@ def test_overlap_is_told_to_the_storage(opened: Opened, overlap: Overlap) -> Non
 def test_a_tick_that_does_not_run_replaces_nothing(opened: Opened) -> None:
     desk = opened(every("every 1m", overlap=Overlap.REPLACE))
     desk.memory.add([a_run("beat")])
-    desk.paused.add("beat")
+    desk.paused["beat"] = PAUSE
     desk.passes(MINUTE)
     by_hand, skipped = desk.rows()
     assert (by_hand.state, skipped.state) == (State.QUEUED, State.SKIPPED)
@@ -341,9 +343,11 @@ def test_the_ticks_of_a_task_that_does_not_run_have_their_rows(
 ) -> None:
     # rule 10
     desk = opened(every("every 1m", **changes))
-    desk.paused = {"beat"}
+    desk.paused["beat"] = PAUSE
     desk.passes(2 * MINUTE, steps=2)
     assert [(run.state, run.reason) for run in desk.rows()] == [(State.SKIPPED, reason)] * 2
+    told = {"paused": {"pause": PAUSE._asdict()}, "blocked": {"why": "no module x"}}.get(reason)
+    assert [json.loads(run.detail or "null") for run in desk.rows()] == [told] * 2
     assert desk.told(TickRefused) == 2
 
 
@@ -400,3 +404,41 @@ def test_a_failed_write_after_a_stop_sets_no_timer(opened: Opened) -> None:
     desk.service.let_go()
     desk.passes(5 * MINUTE, steps=5)
     assert desk.rows() == []
+
+
+def test_after_a_short_outage_no_tick_is_said_to_overlap(opened: Opened) -> None:
+    # rules 5, 8 and 10: what nobody was there for is missed, in one row, and the latest runs for all
+    desk = opened(every("every 1s", overlap=Overlap.SKIP))
+    desk.passes(SECOND)
+    desk.memory.cancel([desk.rows()[0].id], desk.clock.now())
+    desk.scheduler.stop()
+    desk.clock.passes(45 * SECOND)
+    _, fold, run = opened(every("every 1s"), after=desk).rows()
+    assert (fold.state, fold.reason) == (State.SKIPPED, Reason.MISSED_DOWN)
+    assert json.loads(fold.detail or "")["count"] == 44
+    assert (run.state, run.tick, run.missed) == (State.QUEUED, desk.clock.now(), 45)
+
+
+@pytest.mark.parametrize("outage", [3 * SECOND, 3 * MINUTE])
+def test_a_supervisor_that_was_held_up_is_not_said_to_have_been_down(opened: Opened, outage: Micros) -> None:
+    # rule 5: a storage that did not answer, a process that was stopped: it was there
+    desk = opened(every("every 1s"), every("every 2m", "seldom"))
+    desk.passes(SECOND)
+    desk.memory.cancel([desk.rows()[0].id], desk.clock.now())
+    desk.clock.passes(outage)
+    desk.turns()
+    missed = {run.reason for run in desk.rows() if run.task == "beat" and run.state is State.SKIPPED}
+    assert missed == {Reason.MISSED_HELD_UP}
+    [run] = [run for run in desk.rows() if run.task == "beat" and not run.state.is_final]
+    assert (run.tick, run.missed) == (desk.clock.now(), outage // SECOND)
+
+
+def test_a_holder_that_began_before_an_outage_is_named_for_the_latest_tick(opened: Opened) -> None:
+    # rule 8: the others are missed
+    desk = opened(every("every 1s"))
+    desk.passes(SECOND)
+    desk.clock.passes(3 * SECOND)
+    desk.turns()
+    first, *missed, last = desk.rows()
+    assert [run.reason for run in missed] == [Reason.MISSED_HELD_UP] * 2
+    assert (last.reason, json.loads(last.detail or "")) == ("overlap", {"holder": first.id})
