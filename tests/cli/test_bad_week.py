@@ -11,7 +11,7 @@ from jobrunner.catalogue import entry_of
 from jobrunner.durations import DAY, HOUR, MINUTE, SECOND, Micros
 from jobrunner.model import NewRun, Reason, State
 from jobrunner.plan import Retries, ScheduleRule
-from jobrunner.storage import Tick
+from jobrunner.storage import Pause, Tick
 from tests.builders import NOON, a_task
 from tests.cli.desk import Desk, Stage
 
@@ -84,7 +84,14 @@ def week(desk: Desk, stage: Callable[..., Stage]) -> Desk:
     theatre.now = nights[3] - HOUR
     holder = theatre.has_run("backup", started_at=nights[3] - HOUR, ended_at=nights[3] + HOUR)
     story.does_not_run(nights[3], Reason.OVERLAP, holder=holder)
-    story.does_not_run(nights[4], Reason.PAUSED)
+    pause = Pause(
+        target="task:backup",
+        since=nights[4] - HOUR,
+        until=nights[4] + HOUR,
+        by="ana",
+        reason="the disk is changed",
+    )
+    story.does_not_run(nights[4], Reason.PAUSED, pause=pause._asdict())
     story.does_not_run(nights[5], Reason.MISSED_DOWN)
     story.runs(nights[6], missed=2)
     story.ends(MONDAY + 6 * HOUR, State.SUCCEEDED, "ok", exit_code=0)
@@ -109,7 +116,10 @@ def test_the_whole_story_fits_on_one_screen(week: Desk) -> None:
         ("2026-11-18T02:30", ("took 2 h", "timeout")),
         ("2026-11-19T02:30", ("ok at attempt 2", "Attempt 1 of", "ended with: exit 1")),
         ("2026-11-20T02:30", ("skipped (overlap)", "was not final; it ended at 2026-11-20 03:30")),
-        ("2026-11-21T02:30", ("skipped (paused)",)),
+        (
+            "2026-11-21T02:30",
+            ("skipped (paused)", "paused by ana since 2026-11-21 01:30, until 2026-11-21 03:30"),
+        ),
         ("2026-11-22T02:30", ("missed (supervisor down)", "caught up for it")),
         ("2026-11-23T02:30", ("started", "stands for 2 missed ticks")),
     ],
