@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .catalogue import catalogue_of, scheduled
 from .durations import SECOND, Micros
 from .errors import StorageUnavailable
-from .events import Emit, RunsRemoved, StorageTrouble
+from .events import Emit, RunsRemoved
 from .loop import EventLoop
 from .machine import boot_id
 from .model import Reason, Run, State, Trigger
@@ -17,6 +17,7 @@ from .schedule import forget_zones
 from .scheduler import Timetable, boot_key, timetables
 from .stopping import Crew
 from .storage import RunFilter, Storage
+from .trouble import Trouble
 
 TRY_AGAIN: Micros = SECOND  # after a storage that did not answer
 SWEEP_AGAIN: Micros = 2 * SECOND  # an attempt that ended by the old plan may have been on its way
@@ -86,6 +87,7 @@ class Adoption:
         owner: str,
         loop: EventLoop,
         emit: Emit,
+        trouble: Trouble,
         schedule: bool,
         on_fresh: Callable[[Plan], None],
     ) -> None:
@@ -94,6 +96,7 @@ class Adoption:
         self._owner = owner
         self._loop = loop
         self._emit = emit
+        self._trouble = trouble
         self._schedule = schedule
         self._on_fresh = on_fresh
 
@@ -114,9 +117,10 @@ class Adoption:
     ) -> None:
         def failed(error: Exception) -> None:
             if isinstance(error, StorageUnavailable):
-                self._emit(StorageTrouble(str(error), error.help, TRY_AGAIN))
+                self._trouble.met("reload", error, TRY_AGAIN)
                 self._loop.after(TRY_AGAIN, lambda: self._ask(plan, gone, reboots, done, then))
                 return
+            self._trouble.over("reload")  # the reload is; whoever asked for it hears why
             self._crew.scheduler.go_on()
             then(f"the storage refused it: {error}")
 
@@ -140,6 +144,7 @@ class Adoption:
         fresh: bool,
         then: Callable[[str], None],
     ) -> None:
+        self._trouble.over("reload")
         self._crew.dispatcher.adopt_plan(plan)
         self._crew.herald.adopt_plan(plan)
         self._crew.listener.adopt(plan)

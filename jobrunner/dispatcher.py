@@ -17,7 +17,7 @@ from . import composition, lifecycle, steps
 from .catalogue import Entry, entries_of, lane_of
 from .durations import SECOND, Micros
 from .errors import JobRunnerError, OwnerLost
-from .events import AttemptEnded, Emit, Late, RunBegan, RunRefused, StorageBack, StorageTrouble
+from .events import AttemptEnded, Emit, Late, RunBegan, RunRefused
 from .execution import Call, Executor
 from .loop import EventLoop, LoopTimer
 from .model import (
@@ -35,6 +35,7 @@ from .plan import Plan, Task
 from .redact import redacted
 from .service import Service
 from .storage import Exchange, ExchangeRequest, Rate, Rules, Storage, TaskRule
+from .trouble import Trouble
 
 FIRST_PAUSE: Micros = SECOND // 10  # after a storage fault; doubled up to LONGEST_PAUSE
 LONGEST_PAUSE: Micros = 5 * SECOND  # so that work resumes within 15 s of the storage's return (I11)
@@ -105,6 +106,7 @@ class Dispatcher:
         storage: Storage,
         service: Service,
         emit: Emit,
+        trouble: Trouble,
         tail: Tail,
         on_control: Callable[[], None],
         on_quiet: Callable[[], None],
@@ -116,6 +118,7 @@ class Dispatcher:
         self._storage = storage
         self._service = service
         self._emit = emit
+        self._trouble = trouble
         self._tail = tail
         self._on_control = on_control
         self._on_written = on_written
@@ -132,7 +135,6 @@ class Dispatcher:
         self._due_timer: LoopTimer | None = None
         self._pause: Micros = 0  # the last one after a storage fault; 0: all is well
         self._paused = False
-        self._trouble_since: Micros | None = None
         self._unsure = False  # an exchange ended without an answer: rows may be running that we do not know
         self._dry = False  # the last exchange asked for work and found none
         self.may_start: Callable[[], bool] = lambda: True  # a lease may forbid it
@@ -316,10 +318,9 @@ class Dispatcher:
         if sent is not None:
             self._take_back(sent)
         self._unsure, self._dry = True, False
-        self._trouble_since = self._trouble_since or self._loop.monotonic()
         self._pause = min(LONGEST_PAUSE, self._pause * 2 or FIRST_PAUSE)
         self._paused = True
-        self._emit(StorageTrouble(str(error), getattr(error, "help", ""), self._pause))
+        self._trouble.met("exchange", error, self._pause)
         self._loop.after(self._pause, self._try_again)
 
     def _take_back(self, sent: Pending) -> None:
@@ -333,10 +334,8 @@ class Dispatcher:
         self._turn()
 
     def _recovered(self) -> None:
-        self._unsure = False
-        if self._trouble_since is not None:
-            self._emit(StorageBack(self._loop.monotonic() - self._trouble_since))
-        self._trouble_since, self._pause = None, 0
+        self._unsure, self._pause = False, 0
+        self._trouble.over("exchange")
 
     def _look_back(self, request: ExchangeRequest) -> tuple[Exchange, list[Claim]]:
         """An exchange that claims nothing, then all that is running under this owner; on the service."""

@@ -79,7 +79,7 @@ class TickRefused:
 
 @dataclass(frozen=True, slots=True)
 class StorageTrouble:
-    """The storage does not answer; work goes on and completions wait in memory."""
+    """The storage does not answer, or refuses; work goes on and completions wait in memory."""
 
     message: str
     help: str
@@ -109,7 +109,7 @@ class ReceiverFailed:
 
 @dataclass(frozen=True, slots=True)
 class StorageBack:
-    """The storage answers again."""
+    """The storage works again, for all who ask it."""
 
     after: Micros
 
@@ -143,6 +143,13 @@ class LeaseEnded:
     """The lease is about to run out: what runs is ended, before others may take it over."""
 
     running: int
+
+
+@dataclass(frozen=True, slots=True)
+class GoingOn:
+    """The lease is over: this process goes on under a new id, as soon as the storage lets it."""
+
+    unwritten: int  # ends of runs that the new id writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +263,7 @@ Event = (
     | RunRefused
     | TickRefused
     | StorageTrouble
+    | GoingOn
     | HousekeepingFailed
     | LeaseEnded
     | LeaseLate

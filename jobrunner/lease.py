@@ -12,23 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
-from typing import NamedTuple
 
 from .dispatcher import Dispatcher
 from .durations import SECOND, Micros
 from .errors import OwnerLost
 from .events import Emit, LeaseEnded, LeaseLate
 from .loop import EventLoop
-from .model import Ending, Settle
-from .plan import Plan
+from .model import Ending
 from .pools import Pools
+from .recovery import LOOK_PAUSE
 from .service import Service
 from .storage import OwnerStatus, Storage
+from .trouble import Trouble
 
 RENEW: Micros = 10 * SECOND
 NO_STARTS, TERM, KILL, OVER = 15 * SECOND, 20 * SECOND, 27 * SECOND, 29 * SECOND
 LOOK: Micros = SECOND  # how often the age of the lease is looked at
-FIND: Micros = 2 * SECOND  # how often dead supervisors are looked for
 
 
 class Stage(IntEnum):
@@ -46,14 +45,6 @@ def stage_at(age: Micros) -> Stage:
     return Stage(sum(age >= bound for bound in (NO_STARTS, TERM, KILL, OVER)))
 
 
-class Former(NamedTuple):
-    """An incarnation that lost its lease, for the one that goes on in its place."""
-
-    owner: str
-    plan: Plan  # the one in force
-    settles: list[Settle]  # ends that it could not write: they count if nobody else has taken its runs
-
-
 class LeaseKeeper:
     """Renews the lease, ends this supervisor's work in time when it cannot, and looks for dead others."""
 
@@ -65,6 +56,7 @@ class LeaseKeeper:
         storage: Storage,
         service: Service,
         emit: Emit,
+        trouble: Trouble,
         status: Callable[[], OwnerStatus],
         dispatcher: Dispatcher,
         pools: Pools,
@@ -78,6 +70,7 @@ class LeaseKeeper:
         self._storage = storage
         self._service = service
         self._emit = emit
+        self._trouble = trouble
         self._status = status
         self._dispatcher = dispatcher
         self._pools = pools
@@ -87,6 +80,7 @@ class LeaseKeeper:
         self._sent = loop.clock.boottime()  # of the last renewal that succeeded
         self._is_sure = False  # the first renewal went through
         self._is_asking = False
+        self._is_finding = False
         self._next_renewal: Micros = 0
         self._next_find: Micros = 0
         self._stage = Stage.HELD
@@ -110,7 +104,7 @@ class LeaseKeeper:
         now = self._loop.clock.boottime()
         if not self._is_asking and now >= self._next_renewal:
             self._renew()
-        if not self._is_asking and now >= self._next_find:
+        if not self._is_asking and not self._is_finding and now >= self._next_find:
             self._find()
         self._loop.after(LOOK, self._look)
 
@@ -155,6 +149,7 @@ class LeaseKeeper:
 
     def _renewed(self, sent: Micros) -> None:
         self._is_asking = False
+        self._trouble.over("renewal")
         self._sent = max(self._sent, sent)
         if not self._is_sure or self._stage is Stage.NO_STARTS:
             self._is_sure = True
@@ -166,14 +161,26 @@ class LeaseKeeper:
         self._next_renewal = 0
         if isinstance(error, OwnerLost):
             self._on_lost()
+        else:
+            self._trouble.met("renewal", error, LOOK)
 
     # --- dead supervisors ---------------------------------------------------------------------------
 
     def _find(self) -> None:
-        self._next_find = self._loop.clock.boottime() + FIND
-        self._service.watch(
-            lambda: bool(self._storage.orphans(self._owner)), self._recover, lambda _error: None
-        )
+        self._is_finding = True
+        self._next_find = self._loop.clock.boottime() + LOOK_PAUSE
+        self._service.ask(lambda: bool(self._storage.orphans(self._owner)), self._found, self._not_found)
+
+    def _found(self, somebody: bool) -> None:
+        self._is_finding = False
+        if somebody:
+            self._recover()
+        else:
+            self._trouble.over("orphans")
+
+    def _not_found(self, error: Exception) -> None:
+        self._is_finding = False
+        self._trouble.met("orphans", error, LOOK_PAUSE)
 
 
-__all__ = ["Former", "LeaseKeeper", "Stage", "stage_at"]
+__all__ = ["LeaseKeeper", "Stage", "stage_at"]

@@ -19,6 +19,7 @@ from .durations import SECOND, Micros, format_duration, from_micros
 from .events import (
     AttemptEnded,
     Event,
+    GoingOn,
     HousekeepingFailed,
     Hurrying,
     Late,
@@ -251,9 +252,9 @@ def _(event: TickRefused) -> Line:
 @words.register
 def _(event: StorageTrouble) -> Line:
     hint = f" ({event.help})" if event.help else ""
-    text = f"✗ the storage does not answer: {_shown(event.message, 1000)}{hint}"
+    text = f"✗ trouble with the storage: {_shown(event.message, 1000)}{hint}"
     if event.retry_in:
-        text += f"; work under way goes on, next try in {format_duration(event.retry_in)}"
+        text += f"; next try in {format_duration(event.retry_in)}"
     return Line(Level.ERROR, "storage-trouble", text, {"error": event.message})
 
 
@@ -277,7 +278,7 @@ def _(event: ReceiverFailed) -> Line:
 
 @words.register
 def _(event: StorageBack) -> Line:
-    text = f"✓ the storage answers again after {format_duration(event.after)}"
+    text = f"✓ the storage works again after {format_duration(event.after)}"
     return Line(Level.WARNING, "storage-back", text, {"after": event.after / 1_000_000})
 
 
@@ -303,8 +304,16 @@ def _(event: LeaseLate) -> Line:
 
 @words.register
 def _(event: LeaseEnded) -> Line:
-    text = f"✗ the lease runs out: {event.running} running are ended; others take over, or a new id goes on"
+    text = f"✗ the lease runs out: {event.running} running are ended, before others may take them over"
     return Line(Level.ERROR, "lease-ended", text, {"running": event.running})
+
+
+@words.register
+def _(event: GoingOn) -> Line:
+    text = "↻ the lease is over: this supervisor goes on under a new id"
+    if event.unwritten:
+        text += f"; the ends of {event.unwritten} runs wait to be written"
+    return Line(Level.WARNING, "going-on", text, {"unwritten": event.unwritten})
 
 
 @words.register

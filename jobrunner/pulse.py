@@ -131,7 +131,7 @@ def _trouble(event: StandingBy | StorageTrouble | StorageBack) -> str:
         case StandingBy():
             return f"standing by: another supervisor works on {event.storage}"
         case StorageTrouble():
-            return f"the storage does not answer: {event.message}"
+            return f"trouble with the storage: {event.message}"
     return ""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from . import janitor
 from .catalogue import entries_of
 from .durations import SECOND, Micros
@@ -12,7 +14,9 @@ from .loop import EventLoop
 from .plan import Plan
 from .service import Service
 from .storage import Storage
+from .trouble import Trouble
 
+LOOK_PAUSE: Micros = 2 * SECOND  # between two looks for dead supervisors
 LEFT_PAUSE: Micros = 30 * SECOND  # between two looks at runs whose processes could not be ended
 
 
@@ -28,6 +32,7 @@ class Recovery:
         journal: Journal,
         loop: EventLoop,
         emit: Emit,
+        trouble: Trouble,
         before: janitor.Before,
     ) -> None:
         self._storage = storage
@@ -36,6 +41,7 @@ class Recovery:
         self._journal = journal
         self._loop = loop
         self._emit = emit
+        self._trouble = trouble
         self._before = before
         self._left = 0  # runs that wait for processes which cannot be ended
 
@@ -52,8 +58,8 @@ class Recovery:
             self._loop.after(LEFT_PAUSE, lambda: self._again(service, wake))
 
     def again(self, service: Service, wake: janitor.Wake) -> None:
-        """Somebody has died since: resolve what it left."""
-        service.ask(self._resolved, lambda done: self._resolved_again(done, service, wake), _ignored)
+        """Somebody has died since: resolve what it left. Whoever found that looks again soon."""
+        self._ask(service, wake, LOOK_PAUSE, lambda: None)
 
     def _resolved(self) -> Recovered | None:
         return janitor.recover(
@@ -66,13 +72,17 @@ class Recovery:
         )
 
     def _again(self, service: Service, wake: janitor.Wake) -> None:
-        service.ask(
-            self._resolved,
-            lambda done: self._resolved_again(done, service, wake),
-            lambda _error: self.go_on(service, wake),
-        )
+        self._ask(service, wake, LEFT_PAUSE, lambda: self.go_on(service, wake))
+
+    def _ask(self, service: Service, wake: janitor.Wake, pause: Micros, later: Callable[[], None]) -> None:
+        def failed(error: Exception) -> None:
+            self._trouble.met("orphans", error, pause)
+            later()
+
+        service.ask(self._resolved, lambda done: self._resolved_again(done, service, wake), failed)
 
     def _resolved_again(self, done: Recovered | None, service: Service, wake: janitor.Wake) -> None:
+        self._trouble.over("orphans")
         if done is None:
             return
         if done.left != self._left or done.left == 0:
@@ -80,7 +90,3 @@ class Recovery:
         self._left = done.left
         self.go_on(service, wake)
         wake()
-
-
-def _ignored(_error: Exception) -> None:
-    """It is looked for again soon."""

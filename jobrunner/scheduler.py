@@ -13,7 +13,7 @@ from .catalogue import Entry, entries_of, scheduled
 from .codec import encode_arguments
 from .durations import SECOND, Micros
 from .errors import OwnerLost
-from .events import Emit, StorageBack, StorageTrouble, TickRefused
+from .events import Emit, TickRefused
 from .loop import EventLoop, LoopTimer
 from .model import Condition, Edge, NewRun, Reason, State
 from .plan import CatchUp, Overlap, Pipeline, Plan, ScheduleRule, Task
@@ -21,6 +21,7 @@ from .policy import Decision, Due, TickPolicy, due_ticks
 from .schedule import Schedule
 from .service import Service
 from .storage import Pause, Storage, Tick, Verdict
+from .trouble import Trouble
 
 SPREAD: Micros = 5 * SECOND  # catch-up runs start spread over this (semantics 9)
 FIRST_PAUSE: Micros = SECOND  # after a storage fault; doubled up to LONGEST_PAUSE
@@ -66,6 +67,7 @@ class Scheduler:
         storage: Storage,
         service: Service,
         emit: Emit,
+        trouble: Trouble,
         pause_of: Callable[[Task | Pipeline], Pause | None],
         look_at_clock: Callable[[], object],
         on_added: Callable[[], None],
@@ -77,6 +79,7 @@ class Scheduler:
         self._storage = storage
         self._service = service
         self._emit = emit
+        self._trouble = trouble
         self._pause_of = pause_of
         self._look_at_clock = look_at_clock
         self._on_added = on_added
@@ -91,7 +94,6 @@ class Scheduler:
         self._began: Micros | None = None  # nobody was there before; None: not yet
         self._jump: Reason | None = None  # of the wall clock, since the last turn that wrote nothing
         self._pause: Micros = 0  # the last one after a storage fault; 0: all is well
-        self._trouble_since: Micros | None = None
 
     # --- the plan -----------------------------------------------------------------------------------
 
@@ -101,6 +103,7 @@ class Scheduler:
         What was missed before is decided in the first turn.
         """
         self._held = False
+        self._trouble.over("tick")  # the storage has just given these
         self._began = self._loop.now() if self._began is None else self._began
         self._heap = [table for table in tables if table.next_at is not None]
         heapq.heapify(self._heap)
@@ -247,7 +250,7 @@ class Scheduler:
 
     def _written(self, writes: list[Write], verdicts: list[Verdict]) -> None:
         self._writing = False
-        is_sure = self._trouble_since is None  # else an answer that was lost may have been its own
+        is_sure = not self._pause  # else an answer that was lost may have been its own
         self._recovered()
         for write, verdict in zip(writes, verdicts, strict=True):
             self._note(write, verdict)
@@ -280,17 +283,15 @@ class Scheduler:
         if isinstance(error, OwnerLost):
             self._on_lost()
             return
-        self._trouble_since = self._trouble_since or self._loop.monotonic()
         self._pause = min(LONGEST_PAUSE, self._pause * 2 or FIRST_PAUSE)
-        self._emit(StorageTrouble(str(error), getattr(error, "help", ""), self._pause))
+        self._trouble.met("tick", error, self._pause)
         self._put_back(writes)
         if not self._stopped and not self._held:
             self._set_timer(self._pause)
 
     def _recovered(self) -> None:
-        if self._trouble_since is not None:
-            self._emit(StorageBack(self._loop.monotonic() - self._trouble_since))
-        self._trouble_since, self._pause = None, 0
+        self._pause = 0
+        self._trouble.over("tick")
 
 
 def _once(writes: list[Write]) -> list[Write]:

@@ -19,14 +19,14 @@ from .clock import Clock, SystemClock
 from .dispatcher import Dispatcher
 from .durations import SECOND, Micros
 from .errors import OwnerLost, StorageError
-from .events import Emit, Ready, RunsRemoved, Stopped, StorageTrouble, both
+from .events import Emit, GoingOn, Ready, RunsRemoved, Stopped, StorageTrouble, both
 from .execution import Backing
 from .execution.journal import Journal
 from .execution.leftovers import become_subreaper
 from .herald import Herald
 from .ids import new_id
 from .janitor import Janitor
-from .lease import Former, LeaseKeeper
+from .lease import LeaseKeeper
 from .listener import Listener
 from .loop import EventLoop
 from .machine import boot_id, hostname, pid_space, process_start
@@ -47,7 +47,9 @@ from .stopping import Crew, Stop, Until
 from .storage import OwnerInfo, OwnerStatus, Pause, Storage
 from .storage.pausing import pause_of
 from .storage.silence import silence_before
+from .succession import Former, Succession
 from .systemd import Notifier
+from .trouble import Trouble
 from .vitals import Vitals, measure
 
 READ_PAUSE: Micros = SECOND  # before pauses that could not be read are read again
@@ -91,7 +93,15 @@ class Supervisor:
         self._emit = emit = both(emit, self._pulse.hear) if notifier.is_heard else emit
         self._started_at = self._clock.now()
         self._stop = Stop(loop=self._loop, emit=emit, plan=lambda: self._plan, until=until)
-        self._opening = Opening(loop=self._loop, emit=emit, is_over=self._is_stopping)
+        self._trouble = Trouble(self._loop, emit, since=former.trouble_since if former else None)
+        self._succession = Succession(former)
+        self._opening = Opening(
+            loop=self._loop,
+            emit=emit,
+            trouble=self._trouble,
+            is_over=self._is_stopping,
+            outlives_refusals=not self._succession.is_first,
+        )
         self._reloader = Reloader(
             plan=plan,
             source=source if until is Until.SIGNAL else None,
@@ -100,7 +110,7 @@ class Supervisor:
             is_over=self._is_stopping,
         )
         self._lost = False
-        self._former = former
+        self._silence: Micros | None = None
         self.follower: Former | None = None  # when another incarnation may go on: what it must know
         self._pauses: tuple[Pause, ...] = ()
         self._pools: Pools | None = None
@@ -135,17 +145,8 @@ class Supervisor:
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             self._loop.on_signal(number, _nothing)  # meant for somebody else; unasked they would end this
         self._pulse.start()
-        storage: Storage | None = None
         try:
-            storage = self._opening.entered(self._plan.backend, self._owner_info, self._status)
-            if storage is not None:
-                if self._opening.has_stood_by:
-                    self._reloader.read_again()
-                self._work(storage)
-        except OwnerLost:
-            if storage is None or storage.lease is None:
-                raise
-            self._lost, self.follower = True, Former(self._owner, self._plan, [])
+            self._live()
         finally:
             self._pulse.close()
             self._loop.close()
@@ -154,6 +155,24 @@ class Supervisor:
                 "this supervisor is no longer the owner of its storage; what it ran was ended",
                 help="start it again: the next start recovers",
             )
+
+    def _live(self) -> None:
+        storage: Storage | None = None
+        try:
+            storage = self._opening.entered(self._plan.backend, self._owner_info, self._status)
+            if storage is None:
+                self._emit(Stopped(0, 0, len(self._succession.owed)))
+                return
+            if self._opening.has_stood_by:
+                self._reloader.read_again()
+            self._work(storage)
+        except OwnerLost:
+            if storage is not None and storage.lease is None:
+                raise
+            if storage is not None:
+                storage.close()
+            self._lost = True
+            self._hand_on()
 
     def _work(self, storage: Storage) -> None:
         with Journal.opened(state_folder(self._plan.backend)) as journal:
@@ -164,9 +183,10 @@ class Supervisor:
                 journal=journal,
                 loop=self._loop,
                 emit=self._emit,
+                trouble=self._trouble,
                 before=self._herald.before_recovery,
             )
-            self._opening.until_answered(lambda: self._follow(storage))
+            self._opening.until_answered(lambda: self._succession.settle(storage))
             self._opening.until_answered(recovery.resolve)
             with running(self._loop, "storage") as service:
                 pools = self._wire(storage, service, journal)
@@ -186,9 +206,11 @@ class Supervisor:
                     self._listener.close()
                     self._herald.close()
             if self._lost and storage.lease is not None:
-                self.follower = Former(self._owner, self._plan, self._dispatcher.unsettled())
+                self._hand_on(self._dispatcher.unsettled())
             self._leave(storage, service)
-            self._emit(Stopped(self._dispatcher.interrupted, self._stop.stuck, left))
+            if self._stop.is_asked or self.follower is None:
+                left += len(self._succession.owed)
+                self._emit(Stopped(self._dispatcher.interrupted, self._stop.stuck, left))
 
     def _leave(self, storage: Storage, service: Service) -> None:
         if service.is_hung:
@@ -203,11 +225,18 @@ class Supervisor:
 
     # --- leases -------------------------------------------------------------------------------------
 
-    def _follow(self, storage: Storage) -> None:
-        """What this process could not write under its former id: it counts as far as nobody was faster."""
-        if self._former is not None:
-            storage.settle(self._former.settles)
-            storage.leave(self._former.owner, self._clock.now())
+    def _hand_on(self, settles: Sequence[Settle] = ()) -> None:
+        """The lease is over: another incarnation goes on, unless this process is to end."""
+        former = Former(
+            owner=self._owner,
+            plan=self._plan,
+            settles=(*self._succession.owed, *settles),
+            ended_at=self._clock.now(),
+            trouble_since=self._trouble.since,
+        )
+        self.follower = former
+        if not self._stop.is_asked:
+            self._emit(GoingOn(len(former.settles)))
 
     def _keep_lease(self, storage: Storage, service: Service, pools: Pools, recovery: Recovery) -> None:
         if storage.lease is None:
@@ -218,6 +247,7 @@ class Supervisor:
             storage=storage,
             service=service,
             emit=self._emit,
+            trouble=self._trouble,
             status=self._status,
             dispatcher=self._dispatcher,
             pools=pools,
@@ -272,6 +302,7 @@ class Supervisor:
             storage=self._storage,
             service=self._service,
             emit=emit,
+            trouble=self._trouble,
             tail=self._tail,
             on_control=self._read_pauses,
             on_written=self._written,
@@ -285,6 +316,7 @@ class Supervisor:
             storage=self._storage,
             service=self._service,
             emit=emit,
+            trouble=self._trouble,
             pause_of=lambda task: pause_of(self._pauses, task, self._loop.now()),
             look_at_clock=lambda: self._janitor.look_at_clock(),
             on_added=self._dispatcher.wake,
@@ -339,7 +371,8 @@ class Supervisor:
             self._emit(RunsRemoved(removed))
         publish(storage, self._owner, self._plan, now)
         self._pauses = tuple(storage.pauses(now))
-        self._silence = silence_before(self._owner, self._started_at, storage.supervisors(now))
+        if self._succession.is_first:
+            self._silence = silence_before(self._owner, self._started_at, storage.supervisors(now))
         self._tables = timetables(self._plan, storage, boot_id(), now) if self._schedule else []
 
     def _begin(self, storage: Storage) -> None:
@@ -376,6 +409,7 @@ class Supervisor:
             owner=self._owner,
             loop=self._loop,
             emit=self._emit,
+            trouble=self._trouble,
             schedule=self._schedule,
             on_fresh=self._listener.adopt,
         )
@@ -407,10 +441,12 @@ class Supervisor:
         now = self._loop.now()
         self._service.ask(lambda: self._storage.pauses(now), self._take_pauses, self._read_pauses_later)
 
-    def _read_pauses_later(self, _error: Exception) -> None:
+    def _read_pauses_later(self, error: Exception) -> None:
+        self._trouble.met("pauses", error, READ_PAUSE)
         self._loop.after(READ_PAUSE, self._read_pauses)
 
     def _take_pauses(self, pauses: list[Pause]) -> None:
+        self._trouble.over("pauses")
         self._pauses = tuple(pauses)
 
     def _shortage_changed(self, trouble: str | None) -> None:

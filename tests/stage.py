@@ -19,6 +19,7 @@ from jobrunner.plan import Plan, Task
 from jobrunner.service import Service
 from jobrunner.storage import OwnerInfo, OwnerStatus, RunFilter, Storage
 from jobrunner.storage.memory import MemoryStorage
+from jobrunner.trouble import Trouble
 from tests.builders import NOON, a_pool
 
 T = TypeVar("T")
@@ -202,6 +203,7 @@ class Stage:
         )
         assert self.memory.enter(an_owner(), STATUS)
         self.memory.publish(ME, catalogue_of(self.plan), keep=(), now=NOON)
+        self.trouble = Trouble(self.loop, self.events.append)
         self.dispatcher = Dispatcher(
             plan=self.plan,
             owner=ME,
@@ -209,6 +211,7 @@ class Stage:
             storage=self.storage,
             service=self.service,
             emit=self.events.append,
+            trouble=self.trouble,
             tail=lambda _run, _attempt: "the end of it",
             on_control=self._controlled,
             on_quiet=self._quieted,

@@ -31,6 +31,7 @@ from ..scheduler import Scheduler, timetables
 from ..service import Service
 from ..storage import OwnerInfo, OwnerStatus, Pause, Storage
 from ..storage.pausing import pause_of
+from ..trouble import Trouble
 from .clocks import MovableClock
 
 MOST_TURNS = 100_000  # without executing anything: a loop that never rests is a mistake of ours
@@ -199,6 +200,7 @@ class Inline:
         if not self.storage.enter(self._info(now), self._status()):
             raise UsageError("another supervisor works on this storage", help="use one of its own")
         self._publish()
+        self._trouble = Trouble(self._loop, self._hear)
         self._dispatcher = Dispatcher(
             plan=self._plan,
             owner=self._owner,
@@ -206,6 +208,7 @@ class Inline:
             storage=self.storage,
             service=self._service,
             emit=self._hear,
+            trouble=self._trouble,
             tail=lambda _run_id, _attempt: "",
             on_control=self._read_pauses,
             on_quiet=lambda: None,
@@ -221,6 +224,7 @@ class Inline:
             storage=self.storage,
             service=self._service,
             emit=self._hear,
+            trouble=self._trouble,
             pause_of=lambda task: pause_of(self._pauses, task, self.clock.now()),
             look_at_clock=lambda: None,
             on_added=self._dispatcher.wake,

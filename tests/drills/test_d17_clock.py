@@ -298,6 +298,7 @@ class Handed:
             storage=stage.storage,
             service=stage.service,
             emit=stage.events.append,
+            trouble=stage.trouble,
             pause_of=lambda _task: None,
             look_at_clock=look,
             on_added=stage.dispatcher.wake,

@@ -18,8 +18,8 @@ FLOORS = (
     "lifecycle policy composition birth edges hooks notices",
     "storage execution output notify logs systemd steps",
     """loop service pools scheduler dispatcher janitor herald retention vitals pulse opening recovery stopping
-    watch inquiry control adoption bridge unstarted listener""",
-    "lease migration reloader attending supervisor",
+    watch inquiry control adoption bridge unstarted listener trouble""",
+    "lease succession migration reloader attending supervisor",
     "config crontabs serve app client cli testing __main__ __init__",
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from jobrunner.durations import MINUTE, SECOND, Micros
-from jobrunner.errors import OwnerLost, StorageUnavailable
-from jobrunner.events import LeaseEnded, LeaseLate
+from jobrunner.errors import OwnerLost, StorageRefused, StorageUnavailable
+from jobrunner.events import LeaseEnded, LeaseLate, StorageBack, StorageTrouble
 from jobrunner.execution.journal import Journal
 from jobrunner.lease import LeaseKeeper, Stage, stage_at
 from jobrunner.model import Ended, Ending, State
@@ -18,6 +18,7 @@ from tests.stage import ME, STATUS
 from tests.stage import Stage as Scene
 
 GONE = StorageUnavailable("the server does not answer")
+READ_ONLY = StorageRefused("it is a read-only replica", help="write the URL of the master")
 
 
 class Keeping(Scene):
@@ -33,6 +34,7 @@ class Keeping(Scene):
             storage=self.storage,
             service=self.service,
             emit=self.events.append,
+            trouble=self.trouble,
             status=lambda: STATUS,
             dispatcher=self.dispatcher,
             pools=pools,
@@ -53,11 +55,15 @@ class Keeping(Scene):
             self.clock.passes(SECOND)
             self.turns(5)
 
-    def loses_storage(self) -> None:
-        self.faulty.fails("heartbeat", GONE, times=1_000)
+    def loses_storage(self, error: Exception = GONE) -> None:
+        """Renewals fail; a turn of the dispatcher is answered as long as it has nothing to write."""
+        self.faulty.fails("heartbeat", error, times=1_000)
 
     def finds_storage(self) -> None:
         self.faulty._before["heartbeat"].clear()
+
+    def words(self) -> list[str]:
+        return [event.message for event in self.told(StorageTrouble)]
 
 
 @pytest.fixture
@@ -191,3 +197,66 @@ def test_ends_that_could_not_be_written_are_kept_for_the_next_one(scene: Keeping
     scene.executor.finish(call, Ended(Ending.OK, started_at=NOON, ended_at=NOON))
     scene.turns()
     assert [settle.id for settle in scene.dispatcher.unsettled()] == [call.run_id]
+
+
+# --- what the log says --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [GONE, READ_ONLY])
+def test_an_idle_supervisor_tells_of_a_renewal_that_fails(scene: Keeping, error: Exception) -> None:
+    # rule 33: nobody learns first from work that has ended
+    scene.loses_storage(error)
+    scene.waits(9 * SECOND)
+    assert scene.words() == []
+    scene.waits(SECOND)
+    assert scene.words() == [str(error)]
+    assert scene.told(StorageTrouble)[0].help == getattr(error, "help", "")
+
+
+def test_trouble_before_the_first_renewal_is_told_at_once(tmp_path: object) -> None:
+    with Journal.opened(str(tmp_path)) as journal:
+        scene = Keeping(journal)
+        scene.loses_storage(READ_ONLY)
+        scene.keeper.start()
+        scene.turns(5)
+        assert scene.words() == [str(READ_ONLY)]
+        scene.close()
+
+
+def test_trouble_that_lasts_is_told_now_and_then(scene: Keeping) -> None:
+    scene.loses_storage()
+    scene.waits(20 * SECOND)
+    assert 2 <= len(scene.words()) <= 3  # of ten tries in ten seconds
+
+
+def test_the_storage_is_back_when_it_takes_the_renewal(scene: Keeping) -> None:
+    # what a turn without writes is answered meanwhile proves nothing
+    scene.loses_storage(READ_ONLY)
+    scene.waits(12 * SECOND)
+    scene.faulty.fails("exchange", READ_ONLY)
+    scene.dispatcher.wake()
+    scene.waits(SECOND)
+    assert scene.faulty.calls.count("exchange") >= 2
+    assert scene.told(StorageBack) == []
+    scene.finds_storage()
+    scene.waits(SECOND)
+    (back,) = scene.told(StorageBack)
+    assert 2 * SECOND <= back.after <= 4 * SECOND
+
+
+def test_a_look_for_the_dead_that_fails_is_told(scene: Keeping) -> None:
+    scene.faulty.fails("orphans", READ_ONLY, times=2)
+    scene.waits(2 * SECOND)
+    assert scene.words() == [str(READ_ONLY)]
+    assert scene.told(StorageBack) == []
+    scene.waits(4 * SECOND)
+    assert len(scene.told(StorageBack)) == 1
+
+
+def test_looks_for_the_dead_do_not_pile_up_behind_a_storage_that_hangs(scene: Keeping) -> None:
+    before = scene.faulty.calls.count("orphans")
+    scene.service.hold()
+    scene.waits(9 * SECOND)
+    scene.service.let_go()
+    scene.turns()
+    assert scene.faulty.calls.count("orphans") - before == 1

@@ -19,6 +19,7 @@ from jobrunner.plan import CatchUp, Overlap, Plan, ScheduleRule, Task
 from jobrunner.scheduler import SPREAD, Scheduler, timetables
 from jobrunner.storage import Pause, RunFilter, Storage
 from jobrunner.storage.memory import MemoryStorage
+from jobrunner.trouble import Trouble
 from tests.builders import NOON, a_run, a_task
 from tests.stage import Aside, FaultyStorage, HandClock
 
@@ -57,6 +58,7 @@ class Desk:
             storage=cast(Storage, self.faulty),
             service=self.service,
             emit=self.events.append,
+            trouble=Trouble(self.loop, self.events.append),
             pause_of=lambda task: self.paused.get(task.name),
             look_at_clock=self._look,
             on_added=self._on_added,

@@ -138,7 +138,7 @@ def test_a_broken_file_is_said_first_in_status(patient: Patient, ear: Ear) -> No
 
 def test_a_hanging_storage_is_in_status_until_it_answers(patient: Patient, ear: Ear) -> None:
     patient.hears(READY, StorageTrouble("the disk is full", "", SECOND))
-    assert ear.heard()[-1]["STATUS"].startswith("the storage does not answer: the disk is full ·")
+    assert ear.heard()[-1]["STATUS"].startswith("trouble with the storage: the disk is full ·")
     patient.hears(StorageBack(SECOND))
     assert ear.heard()[-1]["STATUS"] == "0 running · nothing scheduled"
 

@@ -171,7 +171,7 @@ class RedisStorage:
             raise _lost(owner)
 
     def leave(self, owner: str, now: Micros) -> None:
-        self._ask("leave", now, owner=owner)
+        self._ask("leave", now, owner=owner, left=str(now))
 
     def publish(self, owner: str, catalogue: Catalogue, *, keep: Sequence[str], now: Micros) -> None:
         entries = catalogues.entries_of(catalogue)

@@ -59,7 +59,7 @@ end
 function operations.leave()
   allow_growth()
   if in_office(request.owner) then
-    call('HSET', P .. 'supervisor:' .. request.owner, 'left', int(NOW))
+    call('HSET', P .. 'supervisor:' .. request.owner, 'left', int(math.min(NOW, tonumber(request.left))))
     call('ZREM', P .. 'alive', request.owner)
     dirty, rings = true, true
   end
