@@ -17,7 +17,7 @@ from . import composition, lifecycle, steps
 from .catalogue import Entry, entries_of, lane_of
 from .durations import SECOND, Micros
 from .errors import JobRunnerError, OwnerLost
-from .events import AttemptEnded, Emit, Late, RunBegan, RunRefused
+from .events import AttemptEnded, Emit, Late, MapGrown, RateReached, RunBegan, RunRefused
 from .execution import Call, Executor
 from .loop import EventLoop, LoopTimer
 from .model import (
@@ -281,6 +281,8 @@ class Dispatcher:
             self._on_written(_standing(written.settled, answer.refused))
         for late in answer.refused:
             self._emit(Late(late.id))
+        if answer.limited:
+            self._emit(RateReached(answer.limited))
         self._start(answer.claimed)
         self._cancel(answer.cancels)
         moved = answer.control_version != self._control_version
@@ -405,6 +407,7 @@ class Dispatcher:
             self._quarantine(claim, None, str(error))
             return
         self._pending.settled.append(settle)
+        self._emit(MapGrown(settle))
 
     def _put_back(self, claim: Claim, task: Task | None) -> None:
         """It was claimed, and is not started here: it waits again as if nothing had been."""

@@ -70,6 +70,27 @@ class RunRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class MapGrown:
+    """The members of a `map` over its input are known, and are enqueued with this settle."""
+
+    settle: Settle
+
+
+@dataclass(frozen=True, slots=True)
+class RateReached:
+    """Due runs of these tasks were left for the next window of their rate."""
+
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TicksAdded:
+    """Ticks have become runs, and are in the storage."""
+
+    runs: tuple[NewRun, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TickRefused:
     """A tick did not run."""
 
@@ -261,6 +282,9 @@ Event = (
     | RunBegan
     | AttemptEnded
     | RunRefused
+    | MapGrown
+    | RateReached
+    | TicksAdded
     | TickRefused
     | StorageTrouble
     | GoingOn

@@ -110,12 +110,13 @@ def recover(
     *,
     end_leftovers: Callable[[set[str]], tuple[int, set[str], set[str]]],
     before: Before = lambda _ends: None,
+    after: Before = lambda _ends: None,
 ) -> Recovered | None:
     """Resolve every run of dead supervisors; their processes are gone before their runs go on (semantics 32).
 
     `end_leftovers(dead owner ids)` gives how many processes it ended, the run ids that it could not end,
     and the run ids that were journalled as started. `before` sees each end, with its task, before it is
-    written.
+    written, `after` sees those that were.
     """
     orphans = [Orphan(run, info) for run, info in storage.orphans(owner)]
     ended, alive, begun = end_leftovers({orphan.owner.id for orphan in orphans})
@@ -124,7 +125,8 @@ def recover(
         return None
     tasks = {orphan.run.id: orphan.run.task for orphan in orphans}
     before([(tasks[settle.id], settle) for settle in settles])
-    storage.settle(settles)
+    written = storage.settle(settles)
+    after([(tasks[each.id], each) for each, holds in zip(settles, written, strict=True) if holds])
     failed = sum(settle.state is State.FAILED for settle in settles)
     requeued = sum(settle.state is State.QUEUED for settle in settles)
     return Recovered(requeued, failed, ended, len(orphans) - len(settles))

@@ -15,20 +15,20 @@ from typing import Final
 
 from .codec import encode_arguments
 from .durations import SECOND
-from .events import AttemptEnded, Emit, Event, ReceiverFailed, ReceiverSaid, RunRefused
+from .events import AttemptEnded, Emit, Event, MapGrown, RateReached, ReceiverFailed, ReceiverSaid, RunRefused
 from .execution import Backing, Call
 from .execution.pool import ProcessPool
 from .execution.start import HEAR
-from .hooks import Notice, Signal
+from .hooks import Notice
+from .lookout import Lookout
 from .loop import EventLoop
 from .model import Ended, Ending, Settle
-from .notices import notices_of
+from .notices import notices_of, recovered
 from .output import remove, tail
 from .plain import to_plain
 from .plan import Plan, Pool, Task
 from .service import Service
 from .storage import Storage
-from .unstarted import SIGNALS, Unstarted
 
 MOST_WAITING: Final = 10_000  # notices; beyond, the oldest is dropped
 LAST_MOMENT: Final = 3 * SECOND // 2  # for what waits at an orderly end
@@ -64,7 +64,7 @@ class Listener:
         self._told: dict[int, Notice] = {}  # what the worker has, by the number of its call
         self._numbers = itertools.count(1)
         self._pool: ProcessPool | None = None
-        self._unstarted = Unstarted(
+        self._lookout = Lookout(
             loop=loop,
             service=service,
             storage=storage,
@@ -79,6 +79,7 @@ class Listener:
     def adopt(self, plan: Plan) -> None:
         """The modules of this plan have these receivers; a fresh worker imports them."""
         self._plan = plan
+        self._lookout.adopt(plan)
         for module, signals in plan.receivers.items():
             self.receive(module, signals)
         if self._pool is not None:
@@ -89,8 +90,7 @@ class Listener:
         """A worker has imported a module with receivers for these signals."""
         self._modules[module] = frozenset(signals)
         self._wanted = frozenset().union(*self._modules.values())
-        if self._wanted & SIGNALS:
-            self._unstarted.watch()
+        self._lookout.watch(self._wanted)
 
     # ---- what happens ----------------------------------------------------------------------------
 
@@ -98,13 +98,19 @@ class Listener:
         """An event of a loop: what is told of it waits for the write, where there is one to come."""
         if not self._wanted:
             return
-        if isinstance(event, AttemptEnded | RunRefused):
-            settle = event.settle
-            notices = [*self._wanted_of(notices_of(event)), *self._wanted_of(_follow_ups(settle))]
+        if isinstance(event, AttemptEnded | RunRefused | MapGrown):
+            notices = self._wanted_of(notices_of(event))
             if notices:
-                self._unwritten[settle.seq, settle.claim_no] = notices
+                self._unwritten[event.settle.seq, event.settle.claim_no] = notices
+        elif isinstance(event, RateReached):
+            self._lookout.left_behind(event.tasks)
         else:
             self._tell(self._wanted_of(notices_of(event)))
+
+    def recovered(self, ends: Iterable[tuple[str, Settle]]) -> None:
+        """These runs of dead supervisors, of these tasks, were resolved."""
+        for task, settle in ends:
+            self._tell(self._wanted_of(recovered(task, settle)))
 
     def _wanted_of(self, notices: Iterable[Notice]) -> list[Notice]:
         return [notice for notice in notices if notice.signal in self._wanted]
@@ -183,9 +189,3 @@ class Listener:
         """End the worker now."""
         if self._pool is not None:
             self._pool.close()
-
-
-def _follow_ups(settle: Settle) -> Iterable[Notice]:
-    """The runs that are enqueued by the end of this one."""
-    for run in settle.follow:
-        yield Notice(signal=Signal.ENQUEUED, task=run.task, run_id=run.id, at=run.created_at)

@@ -25,8 +25,10 @@ from .events import (
     Late,
     LeaseEnded,
     LeaseLate,
+    MapGrown,
     Notified,
     NotNotified,
+    RateReached,
     Ready,
     ReceiverFailed,
     ReceiverSaid,
@@ -47,6 +49,7 @@ from .events import (
     TaskBlocked,
     TaskFree,
     TickRefused,
+    TicksAdded,
 )
 from .ids import short_id
 from .model import Ending, Reason, State
@@ -74,6 +77,7 @@ class Line:
 
 FORMATS = ("auto", "text", "json", "journal")
 LEVELS = {level.name.lower(): level for level in Level}
+_QUIET = frozenset({RunBegan, MapGrown, RateReached, TicksAdded})  # only a debug log has them
 _MOST_NAMES = 20  # of tasks in one line
 _SYMBOLS = {
     State.SUCCEEDED: "✓",
@@ -152,7 +156,7 @@ def _own_form(stream: TextIO) -> str:
 
 def _calm(event: Event) -> Level:
     """The level from which on this event has words, as far as that is known without making them."""
-    if type(event) is RunBegan:
+    if type(event) in _QUIET:
         return Level.DEBUG
     if type(event) is AttemptEnded or type(event) is RunRefused:
         return _severity(event.settle.state)
@@ -247,6 +251,27 @@ def _(event: TickRefused) -> Line:
         text = f"- {event.run.task}: {count} ticks skipped: {event.reason}"
     fields = {"task": event.run.task, "tick": event.run.tick, "reason": event.reason, "count": count}
     return Line(_refusal_level(event.reason), "skipped", text, fields)
+
+
+@words.register
+def _(event: TicksAdded) -> Line:
+    run = event.runs[0]
+    text = f"· {run.task} enqueued by its schedule · run {short_id(run.id)}"
+    return Line(Level.DEBUG, "tick", text, {"task": run.task, "run": run.id, "tick": run.tick})
+
+
+@words.register
+def _(event: MapGrown) -> Line:
+    count = len(event.settle.follow)
+    text = f"· a map has grown to {count} runs · run {short_id(event.settle.id)}"
+    return Line(Level.DEBUG, "grown", text, {"run": event.settle.id, "count": count})
+
+
+@words.register
+def _(event: RateReached) -> Line:
+    names = ", ".join(event.tasks[:_MOST_NAMES])
+    text = f"· runs wait for the next window of their rate: {names}"
+    return Line(Level.DEBUG, "rate", text, {"tasks": list(event.tasks)})
 
 
 @words.register

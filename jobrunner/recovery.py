@@ -34,6 +34,7 @@ class Recovery:
         emit: Emit,
         trouble: Trouble,
         before: janitor.Before,
+        after: janitor.Before,
     ) -> None:
         self._storage = storage
         self._owner = owner
@@ -42,7 +43,7 @@ class Recovery:
         self._loop = loop
         self._emit = emit
         self._trouble = trouble
-        self._before = before
+        self._before, self._after = before, after
         self._left = 0  # runs that wait for processes which cannot be ended
 
     def resolve(self) -> None:
@@ -69,6 +70,7 @@ class Recovery:
             self._loop.now(),
             end_leftovers=lambda owners: end_leftovers(self._journal, owners),
             before=self._before,
+            after=self._after,
         )
 
     def _again(self, service: Service, wake: janitor.Wake) -> None:

@@ -13,7 +13,7 @@ from .catalogue import Entry, entries_of, scheduled
 from .codec import encode_arguments
 from .durations import SECOND, Micros
 from .errors import OwnerLost
-from .events import Emit, TickRefused
+from .events import Emit, TickRefused, TicksAdded
 from .loop import EventLoop, LoopTimer
 from .model import Condition, Edge, NewRun, Reason, State
 from .plan import CatchUp, Overlap, Pipeline, Plan, ScheduleRule, Task
@@ -270,6 +270,8 @@ class Scheduler:
             self._emit(TickRefused(write.tick.run, write.refused.value))
         elif verdict.holder is not None and write.tick.refused is not None:
             self._emit(TickRefused(write.tick.refused, Reason.OVERLAP.value))
+        else:
+            self._emit(TicksAdded((write.tick.run, *write.tick.members)))
 
     def _put_back(self, writes: list[Write]) -> None:
         for table in {id(write.table): write.table for write in writes}.values():

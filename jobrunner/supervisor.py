@@ -185,6 +185,7 @@ class Supervisor:
                 emit=self._emit,
                 trouble=self._trouble,
                 before=self._herald.before_recovery,
+                after=self._recovered,
             )
             self._opening.until_answered(lambda: self._succession.settle(storage))
             self._opening.until_answered(recovery.resolve)
@@ -428,6 +429,10 @@ class Supervisor:
         """These are in the storage: who waits for them, and who wants to hear of them, is told."""
         self._bridge.written()
         self._listener.written(settles)
+
+    def _recovered(self, ends: list[tuple[str, Settle]]) -> None:
+        """These runs of dead supervisors were resolved; on any thread, and before anybody listens too."""
+        self._loop.hand_over(lambda: self._listener.recovered(ends))
 
     def _woken(self) -> None:
         self._storage.woken()

@@ -57,6 +57,10 @@ class Bench:
         if self._at_once and not inline.is_executing:
             inline.run_until_idle()
 
+    def changed(self) -> None:
+        """Something was cancelled: receivers in this process hear of it."""
+        self._ready().tell()
+
     def wait(self, run_id: str, timeout: float | None) -> Run:
         return self._ready().wait(run_id, timeout)
 

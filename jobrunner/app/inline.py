@@ -17,11 +17,12 @@ from ..catalogue import catalogue_of
 from ..dispatcher import Dispatcher
 from ..durations import SECOND, Micros
 from ..errors import UsageError
-from ..events import Event
+from ..events import Event, RateReached
 from ..execution import Call
 from ..execution.inplace import attempt
-from ..hooks import Hooks, Notice
+from ..hooks import Hooks, Notice, Signal
 from ..ids import new_id
+from ..lookout import Ends, HeldBack
 from ..loop import EventLoop
 from ..machine import boot_id, hostname, process_start
 from ..model import Ended, Ending, Run
@@ -116,6 +117,8 @@ class Inline:
         self._here = _Here()
         self._pauses: tuple[Pause, ...] = ()
         self._untold: list[Notice] = []
+        self._ends = Ends(clock.now())
+        self._held_back = HeldBack()
         self._begin(ticks=ticks)
 
     # ---- what callers ask
@@ -239,8 +242,11 @@ class Inline:
                 break
             self._loop.turn(0)
             self._give_back()
-        self._tell()
-        return self._here.waiting.pop(0) if self._here.waiting else None
+        if self._here.waiting:
+            self._tell_reported()
+            return self._here.waiting.pop(0)
+        self.tell()
+        return None
 
     def _give_back(self) -> None:
         recalled, self._here.recalled = self._here.recalled, []
@@ -270,12 +276,27 @@ class Inline:
 
         return attempt(call, function, self.clock, ends, self._hooks)
 
+    # ---- what receivers hear
+
+    def tell(self) -> None:
+        """Tell the receivers what has happened since."""
+        wanted = self._hooks.signals
+        if wanted:
+            self._ends.pipelines = tuple(self._plan.pipelines)
+            runs = [run for which in self._ends.filters(wanted) for run in self.storage.runs(which)]
+            self._untold += self._ends.news(runs)
+        self._tell_reported()
+
     def _hear(self, event: Event) -> None:
         """What the loops report is told to receivers, once it is written."""
-        if self._hooks.signals:
-            self._untold.extend(notices_of(event))
+        wanted = self._hooks.signals
+        if isinstance(event, RateReached) and Signal.RATE_LIMITED in wanted:
+            runs = self.storage.runs(self._held_back.filter(event.tasks))
+            self._untold += self._held_back.news(event.tasks, runs, self.clock.now())
+        elif wanted:
+            self._untold += notices_of(event)
 
-    def _tell(self) -> None:
+    def _tell_reported(self) -> None:
         untold, self._untold = self._untold, []
         for notice in untold:
             self._hooks.send(notice)

@@ -12,7 +12,6 @@ from ..catalogue import Entry
 from ..clock import Clock
 from ..durations import Micros, to_micros
 from ..errors import UsageError
-from ..hooks import Hooks, Notice, Signal
 from ..ids import new_id
 from ..model import NewRun, Run, State
 from ..storage import COUNT_LIMIT, ClientStorage, Pause, Revocation, RunFilter
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
 
 class Looking:
     """What needs a storage and a clock, and the name of nothing but runs, tasks and pools."""
-
-    hooks: Hooks
-    immediate: bool
 
     @property
     def storage(self) -> ClientStorage:
@@ -50,6 +46,10 @@ class Looking:
         raise NotImplementedError
 
     def _add(self, runs: Sequence[NewRun]) -> list[RunHandle[Any]]:
+        raise NotImplementedError
+
+    def _changed(self) -> None:
+        """Something was cancelled."""
         raise NotImplementedError
 
     # ---- runs
@@ -178,17 +178,8 @@ class Looking:
 
     def _cancel_all(self, run_ids: Sequence[str]) -> list[bool]:
         done = self.storage.cancel(run_ids, self.clock.now())
-        if self.immediate and Signal.CANCELLED in self.hooks.signals:  # else the service tells of it
-            for run_id in (each for each, is_done in zip(run_ids, done, strict=True) if is_done):
-                self._tell_cancelled(self.storage.run(run_id))
+        self._changed()
         return done
-
-    def _tell_cancelled(self, run: Run) -> None:
-        """One that was running is told of when it has ended."""
-        if run.state is State.CANCELLED:
-            at, reason = self.clock.now(), run.reason
-            notice = Notice(signal=Signal.CANCELLED, task=run.task, run_id=run.id, at=at, reason=reason)
-            self.hooks.send(notice)
 
 
 def _texts(given: str | Iterable[str]) -> tuple[str, ...]:

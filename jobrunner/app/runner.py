@@ -15,8 +15,9 @@ from ..codec import LIMIT
 from ..context import current_run
 from ..durations import SECOND, parse_size
 from ..errors import UsageError
-from ..hooks import Notice, Signal
+from ..hooks import Signal
 from ..model import NewRun, Reason, Run, State
+from ..notices import births
 from ..storage import ClientStorage, RunFilter
 from .births import Entries, Occasion, born, own_entry, rescheduled, woven
 from .handle import RunGroup, RunHandle
@@ -277,7 +278,8 @@ class JobRunner(Hooking, Looking):
             return self._add_on(connection, runs)
         added = self.storage.add(runs)
         if self.hooks.signals & {Signal.ENQUEUED, Signal.SCHEDULED}:
-            self._tell(run for run, is_new in zip(runs, added, strict=True) if is_new)
+            for notice in births(run for run, is_new in zip(runs, added, strict=True) if is_new):
+                self.hooks.send(notice)
         if self._bench is not None:
             self._bench.added()
         return [self._handle(run, is_new=new) for run, new in zip(runs, added, strict=True)]
@@ -300,12 +302,6 @@ class JobRunner(Hooking, Looking):
         for holder in self.storage.runs(RunFilter(unique=run.unique, limit=1)):
             return RunHandle(self, holder.id, holder.task, is_new=False)
         return self._add([run])[0]  # it has ended in between: the key is free
-
-    def _tell(self, runs: Iterable[NewRun]) -> None:
-        for run in runs:
-            signal = Signal.SCHEDULED if run.state is State.SCHEDULED else Signal.ENQUEUED
-            if run.state in (State.SCHEDULED, State.QUEUED):
-                self.hooks.send(Notice(signal=signal, task=run.task, run_id=run.id, at=self.clock.now()))
 
     # ---- inside a task
 
@@ -369,6 +365,10 @@ class JobRunner(Hooking, Looking):
         if self._bench is not None:
             return self._bench.wait(run_id, timeout)
         return self.storage.wait(run_id, timeout)
+
+    def _changed(self) -> None:
+        if self._bench is not None:
+            self._bench.changed()
 
     def _reschedule(self, run: Run, options: CallOptions) -> RunHandle[Any]:
         """The copy goes in before the run is taken back: a crash between the two loses neither."""

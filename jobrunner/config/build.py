@@ -98,7 +98,8 @@ class Building:
         tasks = {draft.name: self._task(draft, rules) for draft in self.drafts.values()}
         retention, stop = self.file.retention, self.file.shutdown_timeout
         composed = self._pipelines()
-        pipelines = Composer(self.findings, self._declares("tasks"), composed).made(rules)
+        names = {*self._declares("tasks"), *self.drafts}
+        pipelines = Composer(self.findings, names, composed).made(rules)
         for name, draft in composed.items():
             check_composed(pipelines.get(name), draft.named_at, self.secrets, self.findings)
         return Plan(

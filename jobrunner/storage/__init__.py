@@ -92,6 +92,7 @@ class Exchange(NamedTuple):
     next_due: Micros | None  # when time changes something: a run due or late, a pause over, a new rate window
     more: bool  # some lane still holds claimable runs
     now: Micros  # the storage's clock
+    limited: tuple[str, ...] = ()  # tasks whose due runs were left for the next window of their rate
 
 
 class OwnerInfo(NamedTuple):

@@ -48,6 +48,7 @@ class Choice:
     starts: dict[str, int] = field(default_factory=dict)  # task with a rate -> starts
     more: bool = False  # the same claim, asked again at once, would find something to do
     reopens: Micros | None = None  # when a rate's next window begins, for runs that wait for it
+    limited: tuple[str, ...] = ()  # the tasks of those runs
 
     def __bool__(self) -> bool:
         return bool(self.claims or self.strangers or self.revoked)
@@ -96,6 +97,7 @@ class Floor:
         self._now = now
         self._revoked: set[str] = set()  # what this claim cancels
         self.reopens: Micros | None = None  # when a rate's next window begins, for runs that wait for it
+        self.limited: set[str] = set()  # the tasks of those runs
 
     # --- lanes --------------------------------------------------------------------------------------
 
@@ -131,7 +133,7 @@ class Floor:
             return room
         left = self._left(task, rule)
         if left <= 0:
-            self._note_window(rule.rate)
+            self._note_window(task, rule.rate)
             return 0
         if rule.lock is not None:
             room = min(room, self.free(rule)) if rule.on_busy == "wait" else room + MOST_REFUSED
@@ -157,17 +159,19 @@ class Floor:
             return MOST_STARTS
         return rule.rate.limit - self._starts.get(task, 0)
 
-    def _note_window(self, rate: Rate | None) -> None:
+    def _note_window(self, task: str, rate: Rate | None) -> None:
         if rate is not None:
+            self.limited.add(task)
             begins = window_of(rate, self._now) + rate.window
             self.reopens = begins if self.reopens is None else min(self.reopens, begins)
 
     def look_at_windows(self, lanes: Iterable[str]) -> None:
         """Note the next window of tasks whose runs were left behind because their rate is used up."""
         for lane in lanes:
-            rule = self._rules[lane[len(TASK) :]]
-            if self._left(lane[len(TASK) :], rule) <= 0:
-                self._note_window(rule.rate)
+            task = lane[len(TASK) :]
+            rule = self._rules[task]
+            if self._left(task, rule) <= 0:
+                self._note_window(task, rule.rate)
 
     def _mark_of(self, claim: Claim) -> tuple[str, str] | None:
         """The revocation that this run meets, and what it cancels: the run, or its pipeline."""
@@ -188,7 +192,7 @@ class Floor:
                 continue
             rule = self._rules[claim.task]
             if self._left(claim.task, rule) <= 0:
-                self._note_window(rule.rate)
+                self._note_window(claim.task, rule.rate)
             elif rule.lock is not None and self.free(rule) <= 0:
                 refused += self._refuse(claim, rule, choice) if refused < MOST_REFUSED else 0
             elif room <= 0:
@@ -246,7 +250,7 @@ def choose(
         choice.take_in(floor.choose(heads, want.get(pool, 0)))
     floor.look_at_windows(full)
     choice.more |= bool(choice.strangers)  # they may be claimed from where they are sent
-    choice.reopens = floor.reopens
+    choice.reopens, choice.limited = floor.reopens, tuple(sorted(floor.limited))
     return choice
 
 

@@ -58,6 +58,16 @@ class LimitFacts:
             assert len(desk.claim()) == number
         assert desk.turn().next_due is None
 
+    def test_an_exchange_names_the_tasks_that_a_rate_holds_back(self, desk: Desk) -> None:
+        desk.use(dump=rated("dump", 1), load=rated("load", 2), resize=desk.rules.tasks["resize"])
+        desk.storage.add([*(a_locked_run(task) for task in ("dump", "dump", "load")), a_run()])
+        assert desk.turn().limited == ("dump",)
+        assert desk.turn(want={}).limited == ()  # nobody asked for work: nothing was held back
+        desk.storage.add([a_locked_run("load"), a_locked_run("load")])
+        assert desk.turn().limited == ("dump", "load")
+        desk.now = NOON + MINUTE
+        assert (len(desk.claim()), desk.turn().limited) == (2, ())
+
     def test_windows_begin_with_the_epoch(self, desk: Desk) -> None:
         desk.use(dump=rated("dump", 1))
         desk.now = NOON + MINUTE - 1

@@ -63,6 +63,15 @@ def test_decorated_tasks_join_those_of_the_file(tmp_path: Path) -> None:
     assert plan.locks == {"database": 1}
 
 
+def test_pipelines_of_the_file_name_decorated_tasks(tmp_path: Path) -> None:
+    file = FILE + "pipelines:\n  sums: {steps: [add, {parallel: [add, add]}], on_failure: [add]}\n"
+    assert list(plan_of(compiled(tmp_path, ADD, file)).pipelines) == ["sums"]
+    found = compiled(
+        tmp_path, ADD, FILE + "pipelines:\n  add: {steps: [tidy]}\ntasks: {tidy: {command: x}}\n"
+    )
+    assert problem_of(found) == "jobs.yaml:4: 'add' is a task too: tasks and pipelines share their names"
+
+
 def test_a_file_may_hold_nothing_but_modules(tmp_path: Path) -> None:
     assert list(plan_of(compiled(tmp_path, ADD)).tasks) == ["add"]
 

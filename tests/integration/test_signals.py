@@ -55,6 +55,28 @@ def before():
 @jobs.task(pool="side")
 def beside():
     return None
+
+@jobs.task(rate_limit="1/1h")
+def limited():
+    return None
+
+@jobs.task(max_crashes=2)
+def crashes():
+    os.kill(os.getpid(), 9)
+
+@jobs.task(lock={"name": "door", "on_busy": "skip"})
+def refused():
+    return None
+
+@jobs.task(lock="door", pool="side")
+def holds():
+    return refused().wait(timeout=50)
+
+@jobs.task
+def stays():
+    (HERE / "stays").touch()
+    while not (HERE / "go").exists():
+        time.sleep(0.01)
 """
 OTHER = """
 from pathlib import Path
@@ -72,7 +94,7 @@ def quiet():
 """
 
 
-def heard(project: Project, task: str, last: str) -> list[str]:
+def heard(project: Project, task: str, last: str, times: int = 1) -> list[str]:
     """What was heard of a task, once the last of it was: first in its workers, then in the listener.
 
     The two are processes of their own: each has its order, and together they have none.
@@ -83,16 +105,20 @@ def heard(project: Project, task: str, last: str) -> list[str]:
         text = path.read_text() if path.exists() else ""
         return [line.partition(": ")[2] for line in text.splitlines() if line.startswith(f"{task}: ")]
 
-    wait_until(lambda: last in lines(), lambda: f"{lines()}\n{project.logs()}")
+    wait_until(lambda: lines().count(last) >= times, lambda: f"{lines()}\n{project.logs()}")
     found = lines()
     return sorted(found, key=lambda line: not line.startswith("executing"))
 
 
-def started(project: Project) -> Project:
-    project.write(FILE)
+def started(project: Project, more: str = "") -> Project:
+    written(project, more).start()
+    return project
+
+
+def written(project: Project, more: str = "") -> Project:
+    project.write(FILE + more)
     project.write(WORK, "work.py")
     project.write(OTHER, "other.py")
-    project.start()
     return project
 
 
@@ -152,6 +178,58 @@ def test_runs_that_end_while_they_wait_are_heard(project: Project) -> None:
         jobs["bad"].revoke(once=True)
         jobs.enqueue("bad")
     assert heard(project, "bad", "revoked 0 None") == ["revoked 0 None"]
+
+
+def test_runs_that_are_held_back_or_refused_are_heard(project: Project) -> None:
+    # rules 17 and 18
+    started(project)
+    with JobRunner(project.file) as jobs:
+        jobs.enqueue_many([("limited", [], {})] * 3)
+        jobs.enqueue("holds")
+    heard(project, "limited", "executing 1 None")
+    lines = heard(project, "limited", "rate_limited 0 None", times=2)
+    assert lines.count("executing 1 None") == 1
+    assert heard(project, "refused", "locked 0 None") == ["enqueued 0 None", "locked 0 None"]
+    assert heard(project, "limited", "rate_limited 0 None").count("rate_limited 0 None") == 2
+
+
+def test_ticks_are_heard_and_pipelines_to_their_end(project: Project) -> None:
+    # rules 6 and 35
+    pipelines = 'pipelines:\n  line: {steps: [good, bad, good], schedule: "every 1s", overlap: skip}\n'
+    started(project, pipelines)
+    lines = heard(project, "line", "error 0 None")
+    assert lines[0] == "enqueued 0 None"
+    assert set(lines) == {"enqueued 0 None", "skipped 0 None", "error 0 None"}  # skipped: overlap
+    lines = heard(project, "good", "skipped 0 None")  # upstream failed
+    assert {"enqueued 0 None", "executing 1 None", "complete 1 ok"} <= set(lines)
+
+
+def test_a_worker_killed_by_a_signal_is_heard_as_an_interruption(project: Project) -> None:
+    # rule 15
+    started(project)
+    with JobRunner(project.file) as jobs:
+        jobs.enqueue("crashes")
+    assert heard(project, "crashes", "error 2 crashed") == [
+        *("executing 1 None", "executing 2 None"),
+        *("interrupted 1 crashed", "interrupted 2 crashed", "error 2 crashed"),
+    ]
+
+
+def test_what_a_dead_supervisor_ran_is_heard_from_the_next_one(project: Project) -> None:
+    # rule 32
+    supervisor = written(project).start()
+    with JobRunner(project.file) as jobs:
+        handle = jobs.enqueue("stays")
+        wait_until(lambda: handle.record().started_at is not None, project.logs)
+    supervisor.kill()
+    project.start()
+    heard(project, "stays", "interrupted 1 interrupted")
+    (project.folder / "go").touch()
+    lines = heard(project, "stays", "complete 2 ok")
+    assert [line for line in lines if not line.startswith("executing")] == [
+        "interrupted 1 interrupted",
+        "complete 2 ok",
+    ]
 
 
 def test_an_orderly_end_lets_the_receivers_hear_what_waits(project: Project) -> None:

@@ -187,20 +187,20 @@ class MemoryStorage:
             more |= turn.time_out(house, request.now)
             waits.resolve_all(house, request.now)
             claimed: list[Claim] = []
-            reopens: Micros | None = None
+            choice = shared.Choice()
             if house.control_version == request.control_version:
                 choice = turn.choose(house, request, self._pools.used(request.rules))
                 claimed = turn.take(house, choice, request)
                 more |= choice.more
-                reopens = choice.reopens
             return Exchange(
                 claimed=claimed,
                 refused=refused,
                 cancels=turn.cancels(house, request.owner),
                 control_version=house.control_version,
-                next_due=shared.earliest(turn.next_due(house, request.now), reopens),
+                next_due=shared.earliest(turn.next_due(house, request.now), choice.reopens),
                 more=more,
                 now=request.now,
+                limited=choice.limited,
             )
 
     def orphans(self, owner: str) -> list[tuple[Run, OwnerInfo]]:

@@ -262,6 +262,7 @@ class PostgresStorage:
             next_due=due if choice is None else shared.earliest(due, choice.reopens),
             more=more or (choice is not None and choice.more),
             now=turn.now,
+            limited=() if choice is None else choice.limited,
         )
 
     def orphans(self, owner: str) -> list[tuple[Run, OwnerInfo]]:

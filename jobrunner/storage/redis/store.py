@@ -193,7 +193,7 @@ class RedisStorage:
             answer = self._ask("exchange", request.now, **asked, rule_list=plain.rule_list(request.rules))
         if answer[0] == "lost":
             raise _lost(request.owner)
-        _, claims, refused, cancels, version, next_due, more, now = answer
+        _, claims, refused, cancels, version, next_due, more, now, limited = answer
         return Exchange(
             claimed=plain.claims_of(claims),
             refused=[request.settled[place - 1] for place in refused],
@@ -204,6 +204,7 @@ class RedisStorage:
             next_due=None if next_due is None else int(next_due),
             more=more == 1,
             now=int(now),
+            limited=tuple(sorted(limited)),
         )
 
     def _digest_of(self, rules: Rules) -> str:

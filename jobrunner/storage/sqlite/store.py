@@ -188,7 +188,7 @@ class SqliteStorage:
         if version != request.control_version:
             return self._answer(connection, request, version)
         choice = claims.choose(connection, request, self._used(request))
-        return None if choice else self._answer(connection, request, version, choice.reopens)
+        return None if choice else self._answer(connection, request, version, choice)
 
     def _exchange(self, connection: sqlite3.Connection, request: ExchangeRequest) -> Exchange:
         now, changes = request.now, Changes()
@@ -208,7 +208,7 @@ class SqliteStorage:
             return self._answer(connection, request, version)._replace(more=more)
         choice = claims.choose(connection, request, self._used(request))
         claimed = claims.take(connection, choice, request, self._host)
-        answer = self._answer(connection, request, version, choice.reopens)
+        answer = self._answer(connection, request, version, choice)
         return answer._replace(claimed=claimed, more=more or choice.more)
 
     def _answer(
@@ -216,16 +216,18 @@ class SqliteStorage:
         connection: sqlite3.Connection,
         request: ExchangeRequest,
         version: int,
-        reopens: Micros | None = None,
+        choice: shared.Choice | None = None,
     ) -> Exchange:
+        choice = shared.Choice() if choice is None else choice
         return Exchange(
             claimed=[],
             refused=[],
             cancels=claims.cancels(connection, request.owner),
             control_version=version,
-            next_due=shared.earliest(claims.next_due(connection, request.now), reopens),
+            next_due=shared.earliest(claims.next_due(connection, request.now), choice.reopens),
             more=False,
             now=request.now,
+            limited=choice.limited,
         )
 
     def _used(self, request: ExchangeRequest) -> frozenset[str]:

@@ -35,7 +35,7 @@ end
 
 -- --- what is held at this moment -----------------------------------------------------------------------
 
-local floor = {} -- rules, paused, marks, locks, starts, revoked, reopens
+local floor = { limited = {} } -- rules, paused, marks, locks, starts, revoked, reopens
 
 local function rule_of(task)
   local rule = floor.rules[task]
@@ -89,8 +89,9 @@ local function left_of(task, rule)
   return rule.limit and rule.limit - starts_of(task, rule) or MOST_STARTS
 end
 
-local function note_window(rule)
+local function note_window(task, rule)
   if rule.limit then
+    floor.limited[task] = true
     floor.reopens = math.min(floor.reopens or math.huge, window_of(rule) + rule.window)
   end
 end
@@ -103,7 +104,9 @@ local function limit_of(task, rule, room)
   end
   local left = left_of(task, rule)
   if left <= 0 then
-    note_window(rule)
+    if call('EXISTS', P .. 'lane:task:' .. task) == 1 then -- else the lane is empty by now
+      note_window(task, rule)
+    end
     return 0
   end
   if rule.lock ~= '' then
@@ -251,7 +254,7 @@ local function choose(heads, room, choice)
     if revokes(head, choice) then
       -- it is cancelled instead
     elseif left_of(head.task, rule) <= 0 then
-      note_window(rule)
+      note_window(head.task, rule)
     elseif rule.lock ~= '' and free(rule) <= 0 then
       if rule.on_busy ~= 'wait' and refused < MOST_REFUSED then
         head.refused = 'lock busy'
@@ -273,7 +276,7 @@ local function look_at_windows(lanes)
     local task = string.sub(lane, 6)
     local rule = rule_of(task)
     if left_of(task, rule) <= 0 then
-      note_window(rule)
+      note_window(task, rule)
     end
   end
 end
@@ -399,6 +402,15 @@ local function next_due()
   return first < math.huge and int(first) or false
 end
 
+-- The tasks whose due runs were left for the next window of their rate.
+local function limited_tasks()
+  local found = {}
+  for task in pairs(floor.limited) do
+    found[#found + 1] = task
+  end
+  return found
+end
+
 -- The rules of a plan lie in the storage, under the digest of all of them.
 local function has_rules()
   local key = P .. 'rules:' .. request.rules
@@ -436,7 +448,7 @@ function operations.exchange()
   end
   rings = rings or (frees and call('SCARD', P .. 'lanes') > 0)
   return { 'done', encoded(claims), refused, cancels_of(request.owner), version, next_due(), more and 1 or 0,
-    int(NOW) }
+    int(NOW), limited_tasks() }
 end
 
 function operations.claimed_by()
