@@ -210,13 +210,13 @@ def retried(
 
 
 def retry(entry: Entry | None, run: Run, *, run_id: str, now: Micros) -> NewRun:
-    """A new run with the arguments, priority and options of a final one. Raises UsageError for a live one."""
+    """A new run with the arguments, priority, options and key of a final one. UsageError for a live one."""
     if not run.state.is_final:
         raise UsageError(
             f"run {run.id} of {run.task} is {run.state.value}: only a final run is retried",
             help="wait for it, or cancel it first",
         )
-    return new_run(
+    again = new_run(
         entry or forced_entry(run.task),
         run_id=run_id,
         trigger=Trigger.RETRY,
@@ -228,3 +228,4 @@ def retry(entry: Entry | None, run: Run, *, run_id: str, now: Micros) -> NewRun:
         cause=run.cause,
         detail=json.dumps({"retry_of": run.id}),
     )
+    return again._replace(unique=run.unique)

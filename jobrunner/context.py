@@ -152,6 +152,10 @@ class Asking(Protocol):
         """Send a question, and wait for its answer. Raises what ends the call meanwhile."""
         ...
 
+    async def aask(self, text: str) -> str:
+        """The same for a coroutine: its event loop goes on meanwhile."""
+        ...
+
 
 class _Here:
     """The run of a process that executes one call at a time, whichever of its threads asks."""

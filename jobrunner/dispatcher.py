@@ -47,7 +47,7 @@ Tail = Callable[[str, int], str]  # (run id, attempt) -> the end of its captured
 def rules_of(plan: Plan) -> Rules:
     """What claims must know about this plan's tasks; a blocked task is left out: nothing of it is claimed."""
     rules = {name: _rule_of(task, plan) for name, task in plan.tasks.items() if task.blocked is None}
-    return Rules(tasks={**rules, **steps.RULES})
+    return Rules(tasks={**rules, **steps.rules_of(plan.pipelines)})
 
 
 def _rule_of(task: Task, plan: Plan) -> TaskRule:
@@ -379,7 +379,7 @@ class Dispatcher:
         task = self._plan.tasks.get(claim.task)
         if claim.refused is not None:
             self._refuse(claim, task)
-        elif claim.pool == steps.POOL:
+        elif claim.pool == steps.POOL or claim.task in self._plan.pipelines:
             self._grow(claim)
         elif task is None or not self._may_begin() or task.pool not in self._executors:
             self._put_back(claim, task)
@@ -400,9 +400,13 @@ class Dispatcher:
         batches.setdefault(task.pool, []).append(call)
 
     def _grow(self, claim: Claim) -> None:
-        """A map over its input: its members are known now."""
+        """A map over its input: its members are known now. Or a run by the name of a pipeline."""
+        entry, now = self._entries.get(claim.task), self._loop.now()
         try:
-            settle = composition.grow(claim, self._owner, self._entries.get, self._loop.now())
+            if entry is None:
+                settle = composition.grow(claim, self._owner, self._entries.get, now)
+            else:
+                settle = composition.unfold(claim, self._owner, entry, self._entries.get, now)
         except (ValueError, JobRunnerError) as error:
             self._quarantine(claim, None, str(error))
             return

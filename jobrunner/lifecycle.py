@@ -162,11 +162,11 @@ def _after_asking(claim: Claim, ended: Ended, rule: Terms) -> Next:
 
 
 def _after_cancel(claim: Claim, ended: Ended, rule: Terms, chance: float) -> Next:
-    """`CancelRun(retry=None)` follows the retries, True grants one more try, False ends the run."""
+    """`CancelRun(retry=None)` follows the retries, True grants one try beyond them, False ends the run."""
     final = Next(State.CANCELLED, Reason.CANCELLED)
     if ended.retry is False or rule.removed:
         return final
-    if ended.retry is True or claim.failures < rule.retries.max:
+    if claim.failures < rule.retries.max + (ended.retry is True):
         delay = retry_delay(rule.retries, claim.failures + 1, chance)
         return Next(State.RETRYING, due_at=ended.ended_at + delay, failures=1)
     return final

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 from . import composition
 from .composition import MAP, MAP_POOL
-from .model import Claim, pool_lane
+from .model import Claim, pool_lane, task_lane
 from .plain import to_plain
 from .plan import Task
 from .storage import TaskRule
 
 POOL: Final = MAP_POOL
-RULES: Final[Mapping[str, TaskRule]] = {MAP: TaskRule(lane=pool_lane(POOL), pool=POOL)}
+
 WANT: Final[Mapping[str, int]] = {POOL: 20}  # maps that grow in one turn
 INPUT_LIMIT: Final = 32 * 1024  # bytes of the variable; on stdin there is all of it
 
 Tail = Callable[[str, int], str]  # (run id, attempt) -> the end of its captured output
+
+
+def rules_of(pipelines: Iterable[str]) -> dict[str, TaskRule]:
+    """The claim rules of what is no task: maps that grow, runs by the names of pipelines that unfold."""
+    named = {name: TaskRule(lane=task_lane(name), pool=POOL) for name in pipelines}
+    return {MAP: TaskRule(lane=pool_lane(POOL), pool=POOL), **named}
 
 
 class Prepared(NamedTuple):

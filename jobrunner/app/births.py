@@ -17,7 +17,7 @@ from ..ids import new_id
 from ..model import NewRun, Policy, Run, Trigger, pool_lane, unique_key
 from ..plain import to_plain
 from .options import Terms
-from .pipeline import Node, whole
+from .pipeline import Node, Step, whole
 from .task import Task, parameters_of
 
 Entries = Callable[[str], Entry | None]
@@ -42,6 +42,8 @@ def born(
 ) -> NewRun:
     """The run that a call makes. Raises WrongArguments (a TypeError) or PayloadError (one too)."""
     task.check_call(entry, args, kwargs)
+    if entry.composition is not None:
+        terms.demand_whole()
     due_at = terms.due_at(occasion.now, occasion.zone)
     run = enqueue(
         entry,
@@ -54,7 +56,7 @@ def born(
         expires=terms.patience(due_at, occasion.zone),
         limit=occasion.limit,
     )
-    run = run._replace(options=terms.stored())
+    run = run._replace(options=terms.stored() if entry.composition is None else None)
     if terms.unique_key is None:
         return run
     return run._replace(unique=unique_key(task.name, terms.unique_key), replaces=terms.replaces)
@@ -68,20 +70,28 @@ def woven(node: Node[Any], entries: Entries, occasion: Occasion) -> tuple[NewRun
     from .. import composition
 
     terms = node.terms
+    due_at = terms.due_at(occasion.now, occasion.zone)
+    patience = terms.patience(due_at, occasion.zone)
+    if isinstance(node, Step):  # with handlers: the call's options are those of its only step
+        node = replace(node, terms=terms.of_step(patience))
+    else:
+        terms.demand_whole()
     for step in node.firsts():
         entry = entries(step.task.name)
         if entry is not None:
             step.task.check_call(entry, step.args or None, step.kwargs)
     text = composition.to_text(whole(node))
-    entry = replace(pipeline_entry(), composition=text, timeout=terms.timeout)
+    timeout = None if isinstance(node, Step) else terms.timeout
+    entry = replace(pipeline_entry(), composition=text, timeout=timeout)
     root = new_run(
         entry,
         run_id=terms.run_id or new_id(occasion.now),
         trigger=Trigger.ENQUEUE,
         now=occasion.now,
-        due_at=terms.due_at(occasion.now, occasion.zone),
+        due_at=due_at,
         payload=NO_ARGUMENTS,
         priority=terms.priority,
+        expires=patience,
     )
     if terms.unique_key is not None:
         root = root._replace(unique=unique_key(entry.name, terms.unique_key), replaces=terms.replaces)
@@ -115,7 +125,9 @@ def rescheduled(run: Run, entry: Entry, terms: Terms, occasion: Occasion) -> New
         cause=run.cause,
         detail=json.dumps({"rescheduled_from": run.id}),
     )
-    return copy._replace(expires_at=None if patience is None else due_at + patience)
+    key = run.unique if terms.unique_key is None else unique_key(run.task, terms.unique_key)
+    expires_at = None if patience is None else due_at + patience
+    return copy._replace(expires_at=expires_at, unique=key, replaces=key is not None)
 
 
 def _merged(old: str | None, new: str | None) -> str | None:

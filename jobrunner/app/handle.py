@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 R_co = TypeVar("R_co", covariant=True)
 
-FIRST_LOOK = 0.005  # seconds between two looks of a coroutine that waits; each is longer, up to the last
-LAST_LOOK = 0.05
 ROUND = 0.02  # seconds between two looks at the members of a group
 
 
@@ -132,21 +130,8 @@ class RunHandle(Generic[R_co]):
         return _demand_final(run, patience)
 
     async def _afinal(self, timeout: Duration | None) -> Run:
-        """Looks again and again: a thread for each waiting coroutine would be dearer."""
-        import asyncio
-
         patience = None if timeout is None else duration(timeout, "timeout") / SECOND
-        if self._jobs.immediate:  # waiting is what makes its time pass
-            return _demand_final(await asyncio.to_thread(self._jobs._wait, self.id, patience), patience)
-        end = None if patience is None else asyncio.get_running_loop().time() + patience
-        look = FIRST_LOOK
-        while True:
-            run = await asyncio.to_thread(self._jobs._wait, self.id, 0)
-            left = look if end is None else end - asyncio.get_running_loop().time()
-            if run.state.is_final or left <= 0:
-                return _demand_final(run, patience)
-            await asyncio.sleep(min(look, left))
-            look = min(LAST_LOOK, look * 1.5)
+        return _demand_final(await self._jobs._await(self.id, patience), patience)
 
 
 def _demand_final(run: Run, patience: float | None) -> Run:

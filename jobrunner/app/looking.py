@@ -14,7 +14,7 @@ from ..durations import Micros, to_micros
 from ..errors import UsageError
 from ..ids import new_id
 from ..model import NewRun, Run, State
-from ..storage import COUNT_LIMIT, ClientStorage, Pause, Revocation, RunFilter
+from ..storage import ClientStorage, Pause, Revocation, RunFilter
 from .births import Entries, pipeline_entry
 from .handle import RunHandle
 from .moments import instant
@@ -108,10 +108,10 @@ class Looking:
         return self._add([client.retry(entry, run, run_id=new_id(now), now=now)])[0]
 
     def _retried(self, root: Run, entry: Entry, now: Micros) -> tuple[NewRun, ...]:
-        from ..composition import retried
+        from ..composition import WHOLE, retried
 
         again = client.retry(entry, root, run_id=new_id(now), now=now)
-        rows = self.storage.runs(RunFilter(pipeline=root.id, limit=COUNT_LIMIT))
+        rows = self.storage.runs(RunFilter(pipeline=root.id, limit=WHOLE))
         return retried(again, entry, rows, self._entries({}))
 
     # ---- pauses
@@ -161,7 +161,9 @@ class Looking:
     # ---- inside
 
     def _steps(self, root: str) -> list[RunRecord]:
-        found = self.storage.runs(RunFilter(pipeline=root, limit=COUNT_LIMIT))
+        from ..composition import WHOLE
+
+        found = self.storage.runs(RunFilter(pipeline=root, limit=WHOLE))
         return sorted((RunRecord(run) for run in found if run.step), key=_place_of)
 
     def _instant(self, moment: datetime | None) -> Micros | None:

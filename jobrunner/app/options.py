@@ -153,6 +153,25 @@ class Terms:
             return max(0, instant(self.expires, zone) - due_at)
         return self.expires
 
+    def of_step(self, patience: Micros | None) -> Terms:
+        """What of them is a step's own, when they are of a call that becomes a pipeline by its handlers."""
+        return Terms(
+            priority=self.priority,
+            retries=self.retries,
+            retry_delay=self.retry_delay,
+            timeout=self.timeout,
+            expires=patience,
+        )
+
+    def demand_whole(self) -> None:
+        """Raise UsageError for what a pipeline as a whole cannot have."""
+        for name, value in (("retries", self.retries), ("retry_delay", self.retry_delay)):
+            if value is not None:
+                raise UsageError(
+                    f"{name} cannot be given to a pipeline: its steps are what is tried again",
+                    help="give it to them, and retry() the pipeline from what has failed",
+                )
+
     @property
     def needs_zone(self) -> bool:
         """Whether a naive moment has to be read in the zone of the file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .bench import Bench
     from .clocks import MovableClock
     from .locking import Locks
+    from .waiting import Waiting
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -73,6 +75,7 @@ class JobRunner(Hooking, Looking):
         self.backend = None if backend is None else absolute_backend(backend)
         self._clock: Clock = SystemClock()
         self._bench: Bench | None = None
+        self._coroutines: Waiting | None = None
         self._tasks: dict[str, Task[..., Any]] = {}
         super().__init__()
         self._opening = Opening(lambda: url_of(self.file, self.backend))
@@ -208,7 +211,7 @@ class JobRunner(Hooking, Looking):
         self, task: Task[..., Any], args: Sequence[Any] | None, kwargs: Mapping[str, Any], terms: Terms
     ) -> RunHandle[Any]:
         entry, occasion = self._entry(task), self._occasion(terms)
-        rows = self._rows(born(task, entry, args, kwargs, terms, occasion), entry)
+        rows = self._rows(born(task, entry, args, kwargs, terms, occasion), entry, terms)
         return self._add(rows, connection=terms.connection)[0]
 
     def _enqueue_node(self, node: Node[Any]) -> RunHandle[Any]:
@@ -218,13 +221,14 @@ class JobRunner(Hooking, Looking):
         rows = woven(node, entries, self._occasion(node.terms))
         return self._add(rows, connection=node.terms.connection)[0]
 
-    def _rows(self, run: NewRun, entry: Entry) -> tuple[NewRun, ...]:
+    def _rows(self, run: NewRun, entry: Entry, terms: Terms) -> tuple[NewRun, ...]:
         """The run itself; of a pipeline that was named, its root and its steps."""
         if entry.composition is None:
             return (run,)
         from ..composition import begin
 
-        return begin(run, entry, self._entries({}))
+        timeout = entry.timeout if terms.timeout is None else terms.timeout
+        return begin(run, replace(entry, timeout=timeout), self._entries({}))
 
     def _entries(self, tasks: Mapping[str, Task[..., Any]]) -> Entries:
         """What is known of tasks, by name; each is looked up once."""
@@ -246,11 +250,13 @@ class JobRunner(Hooking, Looking):
         rows: list[NewRun] = []
         heads: list[int] = []  # where each call's own run lies: a pipeline's steps follow it
         for task, args, kwargs in calls:
+            if task.terms.run_id is not None and len(calls) > 1:
+                raise UsageError("id: an id is that of one run", help="enqueue that one by itself")
             if task.name not in entries:
                 entries[task.name] = self._entry(task)
             run = born(task, entries[task.name], args, kwargs, task.terms, self._occasion(task.terms))
             heads.append(len(rows))
-            rows.extend(self._rows(run, entries[task.name]))
+            rows.extend(self._rows(run, entries[task.name], task.terms))
         handles = self._add(rows)
         return RunGroup(self, [handles[head] for head in heads])
 
@@ -365,6 +371,20 @@ class JobRunner(Hooking, Looking):
         if self._bench is not None:
             return self._bench.wait(run_id, timeout)
         return self.storage.wait(run_id, timeout)
+
+    async def _await(self, run_id: str, timeout: float | None) -> Run:
+        if self._bench is None:
+            return await self._waiting().final(run_id, timeout)
+        import asyncio
+
+        return await asyncio.to_thread(self._bench.wait, run_id, timeout)  # waiting makes its time pass
+
+    def _waiting(self) -> Waiting:
+        if self._coroutines is None:
+            from .waiting import Waiting
+
+            self._coroutines = Waiting(self._opening.storage)
+        return self._coroutines
 
     def _changed(self) -> None:
         if self._bench is not None:

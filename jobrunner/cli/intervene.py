@@ -102,10 +102,22 @@ def retry_command(session: Session, *, target: str | None, failed: bool) -> int:
     runs = _roots(session, _to_retry(session, target, failed=failed))
     now = session.now()
     new = [_rows(session, run, entry, now) for run, entry in with_entries(session, runs)]
-    if new:
-        session.storage().add([row for rows in new for row in rows])
-    _report_retried(session, runs, [rows[0] for rows in new])
-    return 0
+    added = _added(session, new)
+    done = [pair for pair, is_new in zip(zip(runs, new, strict=True), added, strict=True) if is_new]
+    for run, is_new in zip(runs, added, strict=True):
+        if not is_new:
+            say(f"{run.task}: run {short_id(run.id)} is not done again: another run holds its unique key")
+    if done or not runs:
+        _report_retried(session, [run for run, _ in done], [rows[0] for _, rows in done])
+    return 0 if done or not runs else 1
+
+
+def _added(session: Session, new: Sequence[Sequence[NewRun]]) -> list[bool]:
+    """Add the rows of these retries; whether each of them was: its key may be held by another run."""
+    if not new:
+        return []
+    answers = iter(session.storage().add([row for rows in new for row in rows]))
+    return [all([next(answers) for _ in rows][:1]) for rows in new]
 
 
 def _roots(session: Session, runs: list[Run]) -> list[Run]:
@@ -154,7 +166,7 @@ def _report_retried(session: Session, runs: list[Run], new: list[NewRun]) -> Non
     for each, run in zip(new, runs, strict=True):
         screen.line(each.id)
         say(f"{each.task}: run {short_id(run.id)} again as {short_id(each.id)}")
-    if not new:
+    if not runs:
         say("nothing to retry: no failed run is left")
     elif not session.is_supervised():
         say(f"warning: no supervisor is running. Start one: {session.start_command()}")

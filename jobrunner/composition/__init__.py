@@ -12,14 +12,16 @@
 YAML and Python build the same tree. Everything here is pure: values in, values out.
 """
 
-from .inputs import Composed, called_for, cause_of, compose, grow
+from .inputs import Composed, called_for, cause_of, compose, grow, unfold
 from .spec import MAP_POOL, Map, Nested, Node, Parallel, Pipeline, Step, Steps, from_text, outline, to_text
-from .weave import ANONYMOUS, MAP, Entries, begin, called, retried
+from .weave import ANONYMOUS, MAP, MOST_MEMBERS, WHOLE, Entries, begin, called, retried
 
 __all__ = [
     "ANONYMOUS",
     "MAP",
     "MAP_POOL",
+    "MOST_MEMBERS",
+    "WHOLE",
     "Composed",
     "Entries",
     "Map",
@@ -39,4 +41,5 @@ __all__ = [
     "outline",
     "retried",
     "to_text",
+    "unfold",
 ]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+from ..birth import new_run
+from ..catalogue import Entry
 from ..durations import Micros
-from ..model import Cause, Claim, Condition, Edge, Input, Join, NewRun, Settle, State
+from ..model import Cause, Claim, Condition, Edge, Input, Join, NewRun, Settle, State, Trigger
 from .result import as_json, items_of, with_input
 from .spec import Map, from_text
-from .weave import Before, Entries, Place, Weaver
+from .weave import Before, Entries, Place, Weaver, begin
 
 _DAMAGE = (ValueError, TypeError, AttributeError, KeyError)
 
@@ -75,6 +77,32 @@ def grow(claim: Claim, owner: str, entries: Entries, now: Micros) -> Settle:
     items = [] if node.over is not None else items_of(result)
     members = _members(claim, node, items, entries, now)
     edges = tuple(Edge(run.id, Condition.FINAL.value) for run in members if _parent(run.step) == claim.step)
+    join = (Join.LIST_ANY if node.goes_on else Join.LIST).value
+    return _standing(claim, owner, now, members, join, edges)
+
+
+def unfold(claim: Claim, owner: str, entry: Entry, entries: Entries, now: Micros) -> Settle:
+    """The settle that makes a pipeline of a claimed run that was enqueued under its name before it was known.
+
+    Raises what `weave.begin` raises.
+    """
+    run = new_run(
+        entry,
+        run_id=claim.id,
+        trigger=Trigger(claim.trigger),
+        now=now,
+        due_at=now,
+        payload=claim.payload,
+        priority=claim.priority,
+    )
+    root, *members = begin(run, entry, entries)
+    return _standing(claim, owner, now, tuple(members), root.join or Join.LAST.value, root.after)
+
+
+def _standing(
+    claim: Claim, owner: str, now: Micros, members: tuple[NewRun, ...], join: str, edges: tuple[Edge, ...]
+) -> Settle:
+    """From now on the claimed row stands for these."""
     return Settle(
         seq=claim.seq,
         claim_no=claim.claim_no,
@@ -89,7 +117,7 @@ def grow(claim: Claim, owner: str, entries: Entries, now: Micros) -> Settle:
         started_at=None,
         ended_at=now,
         follow=members,
-        join=(Join.LIST_ANY if node.goes_on else Join.LIST).value,
+        join=join,
         after=edges,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -21,6 +22,8 @@ from .spec import MAP_POOL, Map, Nested, Node, Parallel, Pipeline, Step, Steps, 
 PARALLEL, SERIES, MAP = "(parallel)", "(steps)", "(map)"  # tasks of rows that stand for blocks
 ANONYMOUS = "(pipeline)"  # the task of the root of a pipeline that has no name
 DEEPEST = 30  # pipelines that name pipelines
+MOST_MEMBERS = 20_000  # of a block: a map grows in the supervisor's own loop
+WHOLE = 1_000_000  # more runs than a pipeline has
 
 Entries = Callable[[str], Entry | None]
 
@@ -43,6 +46,7 @@ class Place(NamedTuple):
     now: Micros
     due_at: Micros
     priority: int  # 0: each task's own
+    patience: Micros | None = None  # of the steps that begin it, over their tasks' own
 
 
 # --- the doors --------------------------------------------------------------------------------------
@@ -66,6 +70,8 @@ def retried(run: NewRun, entry: Entry | None, old: Iterable[Run], entries: Entri
     """
     rows = list(old)
     text = next((each.compose for each in rows if each.join is not None and each.pipeline is None), None)
+    if text is None and entry is not None:  # it was enqueued before it was known
+        text = entry.composition
     if text is None:
         raise UsageError(f"run {run.id} is no pipeline")
     kept = {each.step: each for each in rows if each.step is not None and _is_kept(each)}
@@ -90,7 +96,8 @@ def _is_kept(run: Run) -> bool:
 def _root(
     run: NewRun, spec: Pipeline, entries: Entries, kept: Mapping[str, Run], timeout: Micros | None
 ) -> tuple[NewRun, ...]:
-    place = Place(run.id, run.task, run.created_at, run.due_at, run.priority)
+    patience = None if run.expires_at is None else run.expires_at - run.due_at
+    place = Place(run.id, run.task, run.created_at, run.due_at, run.priority, patience)
     weaver = Weaver(place, entries, kept)
     args, kwargs = decode_arguments(run.payload)
     ends = weaver.series(spec.steps.steps, "", Before(args=args or None, kwargs=kwargs))
@@ -105,6 +112,15 @@ def _root(
         compose=to_text(spec),
     )
     return root, *weaver.runs
+
+
+def _demand_bare(step: Step) -> None:
+    """A step that is a pipeline has no attempts of its own: its steps have."""
+    if step.options is not None or step.expires is not None or step.priority is not None or step.delay:
+        raise UsageError(
+            f"{step.task!r} is a pipeline: as a step it has no timeout, retries, delay, priority, expires",
+            help="give them to its own steps",
+        )
 
 
 def _inlined(spec: Pipeline, entries: Entries) -> Pipeline:
@@ -130,6 +146,7 @@ def _inline_step(step: Step, entries: Entries, depth: int) -> Node:
         return step
     if depth >= DEEPEST:
         raise UsageError(f"pipeline {step.task!r} names itself, by whatever way")
+    _demand_bare(step)
     spec: Pipeline = from_text(entry.composition)
     steps = _inline(spec.steps, entries, depth + 1)
     assert isinstance(steps, Steps)
@@ -152,6 +169,7 @@ class Weaver:
 
     def __init__(self, place: Place, entries: Entries, kept: Mapping[str, Run] | None = None) -> None:
         self.runs: list[NewRun] = []
+        self._handlers: Counter[str] = Counter()  # written so far, by their places without the number
         self._place = place
         self._entries = entries
         self._kept = kept or {}
@@ -186,17 +204,18 @@ class Weaver:
 
     def handlers(self, handlers: Iterable[Step], run_id: str, step: str, condition: Condition) -> None:
         """Write what is called when a row ends so."""
-        letter = "f" if condition is Condition.FAILED else "s"
+        place = below(step, "f" if condition is Condition.FAILED else "s")
         edges = (Edge(run_id, condition.value),)
-        taken = sum(run.step is not None and run.step.startswith(below(step, letter)) for run in self.runs)
-        for number, handler in enumerate(handlers, taken + 1):
-            run = self._run(handler, below(step, f"{letter}{number}"), Before(edges))
+        for handler in handlers:
+            self._handlers[place] += 1
+            run = self._run(handler, f"{place}{self._handlers[place]}", Before(edges))
             self.runs.append(run._replace(trigger=Trigger.CALLBACK, compose='{"cause":true}'))
             self.handlers(handler.on_failure, run.id, run.step or "", Condition.FAILED)
 
     # --- blocks ---------------------------------------------------------------------------------
 
     def _parallel(self, members: Sequence[Node], node: Parallel | Map, step: str, before: Before) -> str:
+        _demand_few(len(members))
         join = Join.LIST_ANY if node.goes_on else Join.LIST
         if not members and before.edges:  # it is not over before what it follows is
             return self._growing(Map(step=Step(task=MAP), over=()), step, before)
@@ -237,8 +256,9 @@ class Weaver:
             return self._growing(replace(node, over=()), step, before)
         return self._block(MAP, Join.LIST_ANY if node.goes_on else Join.LIST, step, write)
 
-    def members(self, node: Map, items: Iterable[str], step: str, before: Before) -> list[str]:
+    def members(self, node: Map, items: Sequence[str], step: str, before: Before) -> list[str]:
         """Write one member of a map for each of its items; their ids."""
+        _demand_few(len(items))
         each = _inline(node.step, self._entries, 0)
         return [self._member(each, below(step, number), before, item) for number, item in enumerate(items, 1)]
 
@@ -248,8 +268,8 @@ class Weaver:
         if isinstance(node, Nested):
             return self.node(node, step, before._replace(args=args or None, kwargs=kwargs))
         assert isinstance(node, Step)
+        place = len(self.runs)
         run_id = self.node(node, step, before)
-        place = next(place for place, run in enumerate(self.runs) if run.id == run_id)
         run = self.runs[place]
         self.runs[place] = run._replace(payload=with_input(run.payload, tuple(node.kwargs), item))
         return run_id
@@ -313,6 +333,8 @@ class Weaver:
         expires: Micros | None = None,
     ) -> NewRun:
         place, kept = self._place, self._kept.get(step)
+        if expires is None and not before.edges:
+            expires = place.patience
         run = new_run(
             entry,
             run_id=derived_id(place.now, "step", place.root, step),
@@ -334,6 +356,14 @@ class Weaver:
         if kept is None:
             return run
         return run._replace(state=State.SUCCEEDED, result=kept.result, detail=json.dumps({"kept": kept.id}))
+
+
+def _demand_few(count: int) -> None:
+    if count > MOST_MEMBERS:
+        raise UsageError(
+            f"got {count:,} members of one map or group, expected at most {MOST_MEMBERS:,}",
+            help="give each member a part of the items, or enqueue them with enqueue_many",
+        )
 
 
 def below(step: str, label: object) -> str:

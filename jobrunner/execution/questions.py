@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..context import run_here
 from ..errors import UsageError
 from . import native, wire
 
+if TYPE_CHECKING:
+    import asyncio
 
-class Gate(Protocol):
-    """What somebody waits at until another thread opens it."""
 
-    def wait(self) -> None: ...
+class Opens(Protocol):
+    """What another thread opens for somebody who waits."""
 
     def open(self) -> None:
         """From any thread, at most once."""
         ...
+
+
+class Gate(Opens, Protocol):
+    """What somebody waits at until another thread opens it."""
+
+    def wait(self) -> None: ...
 
 
 class NativeGate:
@@ -36,9 +44,25 @@ class NativeGate:
         self._lock.release()
 
 
+class _LoopGate:
+    """A gate at which a coroutine waits."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.opened: asyncio.Future[None] = loop.create_future()
+
+    def open(self) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._open_here)
+
+    def _open_here(self) -> None:
+        if not self.opened.done():
+            self.opened.set_result(None)
+
+
 @dataclass(slots=True, eq=False)
 class _Question:
-    gate: Gate
+    gate: Opens
     call: int
     is_wait: bool  # for another run
     answer: str | None = None
@@ -66,21 +90,31 @@ class Questions:
 
     def ask(self, text: str) -> str:
         """Send a question and wait for its answer. Raises what ends the call meanwhile."""
+        gate = self._new_gate()
+        with self._asked(gate, text) as question:
+            gate.wait()
+        return _answer_of(question)
+
+    async def aask(self, text: str) -> str:
+        """`ask` for a coroutine: its event loop goes on meanwhile."""
+        import asyncio
+
+        gate = _LoopGate(asyncio.get_running_loop())
+        with self._asked(gate, text) as question:
+            await gate.opened
+        return _answer_of(question)
+
+    @contextmanager
+    def _asked(self, gate: Opens, text: str) -> Iterator[_Question]:
         number, call = next(self._numbers), self._call()
-        question = self._open[number] = _Question(self._new_gate(), call, text.startswith(wire.WAITS))
+        question = self._open[number] = _Question(gate, call, text.startswith(wire.WAITS))
         try:
             self._send(wire.line("M", number, call, text))
-            question.gate.wait()
+            yield question
         finally:
             del self._open[number]
             if question.answer is None:
                 self._send(wire.line("M", number, call, ""))  # nobody wants to know any more
-        if question.answer is None:
-            run = run_here()
-            if run is not None:
-                run.check()
-            raise UsageError("the run that asked is over")
-        return question.answer
 
     @property
     def waits(self) -> int:
@@ -104,3 +138,12 @@ class Questions:
         if not question.is_open:
             question.is_open = True
             question.gate.open()
+
+
+def _answer_of(question: _Question) -> str:
+    if question.answer is None:
+        run = run_here()
+        if run is not None:
+            run.check()
+        raise UsageError("the run that asked is over")
+    return question.answer

@@ -67,6 +67,12 @@ class RemoteStorage:
         found: Run = self._ask("wait", run_id, timeout)
         return found
 
+    async def final(self, run_id: str, timeout: float | None) -> Run:
+        """`wait` for a coroutine of the task: the others of its event loop go on."""
+        text = await self._asking.aask(call_text("wait", run_id, timeout))
+        found: Run = answer_of("wait", text)
+        return found
+
     def overview(self, now: Micros, *, tasks: Sequence[str] | None = None, recent: int = 20) -> Overview:
         found: Overview = self._ask("overview", now, tasks=tasks, recent=recent)
         return found

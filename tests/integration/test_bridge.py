@@ -159,7 +159,11 @@ async def achain(depth):
 
 
 @pytest.mark.parametrize(
-    ("kind", "task"), [("process", "chain"), ("thread", "chain"), ("greenlet", "chain"), ("async", "chain")]
+    ("kind", "task"),
+    [
+        *(("process", "chain"), ("thread", "chain"), ("greenlet", "chain"), ("async", "chain")),
+        *(("async", "achain"), ("thread", "achain"), ("process", "achain")),
+    ],
 )
 def test_a_run_that_waits_for_another_leaves_its_only_slot_to_it(
     project: Project, kind: str, task: str

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from jobrunner import JobRunner
 from jobrunner.model import Run, State
 from jobrunner.storage import RunFilter, Storage
 from tests.drills.checker import client
@@ -51,9 +52,13 @@ tasks:
 
 
 def serving(project: Project, pipelines: str, *options: str) -> None:
+    written(project, pipelines)
+    project.start(*options)
+
+
+def written(project: Project, pipelines: str) -> None:
     project.write(MODULE, "shop.py")
     project.write(f"{TASKS}pipelines:\n{pipelines}")
-    project.start(*options)
 
 
 def done(project: Project, name: str, *arguments: str, exit_code: int = 0) -> Any:
@@ -288,6 +293,19 @@ tasks:
 pipelines:
   report: {steps: [mark, mark], unique: all}
 """
+
+
+def test_a_run_that_was_forced_before_its_pipeline_was_known_is_done(project: Project) -> None:
+    # rule 20: it is claimed once somebody knows it
+    written(project, "  line: {steps: [double, {task: double, on_failure: [told]}]}")
+    forced = project.answer("enqueue", "line", "--args", "[1]", "--force")["id"]
+    project.start()
+    with JobRunner(project.file) as jobs:
+        handle = jobs.handle(forced)
+        assert handle.get(timeout=PATIENCE) == 4
+        assert [step.task for step in handle.steps()] == ["double", "double"]
+        assert jobs["line"](1).get(timeout=PATIENCE) == 4
+    assert project.answer("show", forced)["state"] == "succeeded"
 
 
 def test_a_key_is_refused_while_it_is_held(project: Project) -> None:

@@ -40,6 +40,7 @@ STARTERS_OF_THREADS = (
     "execution.worker",
     "execution.threads",
     "execution.coroutines",
+    "app.waiting",
     "testing",
 )
 CLOCK_READERS = {"now", "utcnow", "today", "fromtimestamp"}  # of datetime and date, without an argument

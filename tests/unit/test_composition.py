@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Any
 
@@ -16,6 +16,7 @@ from jobrunner.client import whole
 from jobrunner.codec import decode_arguments, encode
 from jobrunner.composition import Map, Nested, Node, Parallel, Pipeline, Step, Steps, from_text, to_text
 from jobrunner.composition.result import as_json, items_of, with_input
+from jobrunner.composition.weave import Before, Place, Weaver
 from jobrunner.errors import NotFound, PayloadError, UsageError
 from jobrunner.model import Claim, Input, NewRun, Options, Run, Settle, State, Trigger, pool_lane
 from jobrunner.storage.memory.house import _born
@@ -395,6 +396,54 @@ def test_a_map_over_nothing_grows_nothing() -> None:
 def test_a_map_over_what_is_no_list_is_refused(result: str | None) -> None:
     with pytest.raises(PayloadError, match="wants a list"):
         grown(Map(step=step("load")), result)
+
+
+class Watched(list[NewRun]):
+    """Rows that count how many of them are looked at one after the other."""
+
+    looked_at = 0
+
+    def __iter__(self) -> Iterator[NewRun]:
+        self.looked_at += len(self)
+        return super().__iter__()
+
+
+def test_writing_a_member_does_not_look_at_those_before_it() -> None:
+    weaver = Weaver(Place("root", "report", NOW, NOW, 0), entries().get)
+    weaver.runs = watched = Watched()
+    items = [str(n) for n in range(1000)]
+    weaver.members(Map(step=step("load", on_failure=(step("page"),))), items, "2", Before())
+    assert (len(watched), watched.looked_at) == (2000, 0)
+    assert [run.step for run in watched[:4]] == ["2.1", "2.1.f1", "2.2", "2.2.f1"]
+    assert decode_arguments(watched[-2].payload) == ([999], {})
+
+
+def test_a_block_has_a_bound() -> None:
+    many = Parallel(members=(step("load"),) * 20_001)
+    with pytest.raises(UsageError, match="20,001 members of one map or group, expected at most 20,000"):
+        begun(steps(many))
+    with pytest.raises(UsageError, match="20,001 members"):
+        grown(Map(step=step("load")), encode(list(range(20_001))))
+
+
+def test_a_run_enqueued_before_its_pipeline_was_known_becomes_it() -> None:
+    known = entries(report=steps(step("extract"), step("mail")))
+    run = new_run(
+        Entry(name="report", kind="call", pool="default", lane="task:report"),
+        run_id="r",
+        trigger=Trigger.ENQUEUE,
+        now=NOW,
+        due_at=NOW,
+        payload='{"args":[7],"kwargs":{}}',
+    )
+    made = composition.unfold(a_claim(run), "me", known["report"], known.get, NOW + 5)
+    assert (made.state, made.join, made.id, made.attempt) == (State.WAITING, "last", "r", 0)
+    assert [(each.step, each.pipeline, each.state) for each in made.follow] == [
+        ("1", "r", State.QUEUED),
+        ("2", "r", State.WAITING),
+    ]
+    assert decode_arguments(made.follow[0].payload) == ([7], {})
+    assert [edge.run_id for edge in made.after] == [each.id for each in made.follow]
 
 
 def test_items_keep_their_tags() -> None:
