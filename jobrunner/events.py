@@ -152,6 +152,21 @@ class ShortageOver:
 
 
 @dataclass(frozen=True, slots=True)
+class NoWorkers:
+    """No worker of this pool starts: its runs wait, and it is tried again and again."""
+
+    pool: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersAgain:
+    """They start again."""
+
+    pool: str
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseLate:
     """The lease could not be renewed for too long: nothing new is started."""
 
@@ -296,6 +311,8 @@ Event = (
     | StorageBack
     | Shortage
     | ShortageOver
+    | NoWorkers
+    | WorkersAgain
     | Late
     | Notified
     | NotNotified

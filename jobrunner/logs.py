@@ -28,6 +28,7 @@ from .events import (
     MapGrown,
     Notified,
     NotNotified,
+    NoWorkers,
     RateReached,
     Ready,
     ReceiverFailed,
@@ -50,6 +51,7 @@ from .events import (
     TaskFree,
     TickRefused,
     TicksAdded,
+    WorkersAgain,
 )
 from .ids import short_id
 from .model import Ending, Reason, State
@@ -316,6 +318,18 @@ def _(event: Shortage) -> Line:
 @words.register
 def _(event: ShortageOver) -> Line:
     return Line(Level.WARNING, "shortage-over", f"✓ enough {event.kind} again", {"kind": event.kind})
+
+
+@words.register
+def _(event: NoWorkers) -> Line:
+    text = f"✗ workers of pool {event.pool!r} do not start; its runs wait: {_shown(event.why, 2000)}"
+    return Line(Level.ERROR, "no-workers", text, {"pool": event.pool, "error": event.why})
+
+
+@words.register
+def _(event: WorkersAgain) -> Line:
+    text = f"✓ workers of pool {event.pool!r} start again"
+    return Line(Level.WARNING, "workers-again", text, {"pool": event.pool})
 
 
 @words.register

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from .durations import SECOND, Micros
+from .events import Emit, NoWorkers, WorkersAgain
 from .execution import Backing, Executor, Loop, Sink, Timer
 from .execution.commands import CommandExecutor
 from .execution.journal import Journal
@@ -28,13 +30,27 @@ class Pools:
     """Makes executors, counts what they do, and ends them."""
 
     def __init__(
-        self, *, loop: Loop, sink: Sink, output_root: str, journal: Journal, backing: Backing
+        self,
+        *,
+        loop: Loop,
+        sink: Sink,
+        output_root: str,
+        journal: Journal,
+        backing: Backing,
+        emit: Emit = lambda _event: None,
+        on_change: Callable[[], None] = lambda: None,
+        patient: bool = True,
     ) -> None:
+        """`on_change` is called when `stalled` says something else. `patient`: as executors are told."""
         self._loop = loop
         self._sink = sink
         self._output_root = output_root
         self._journal = journal
         self._backing = backing
+        self._emit = emit
+        self._on_change = on_change
+        self._patient = patient
+        self.stalled: Mapping[str, str] = {}  # pools whose workers do not start, and why: their runs wait
         self._made: dict[str, _Made] = {}
         self._draining: list[tuple[str, Executor]] = []
         self._looking: Timer | None = None
@@ -49,6 +65,8 @@ class Pools:
         for name, old in before.items():
             if name not in self._made or self._made[name] is not old:
                 self._drain(name, old.executor)
+        # A new executor has yet to find out.
+        self.stalled = {n: why for n, why in self.stalled.items() if self._made.get(n) is before[n]}
         return {name: made.executor for name, made in self._made.items()}
 
     def _kept_or_made(self, name: str, pool: Pool, plan: Plan, fresh: bool) -> _Made:
@@ -70,7 +88,21 @@ class Pools:
             output_root=self._output_root,
             backing=self._backing,
             pythonpath=plan.pythonpath,
+            tell=partial(self._told, pool.name),
+            patient=self._patient,
         )
+
+    # --- workers that do not start ------------------------------------------------------------------
+
+    def _told(self, name: str, why: str | None) -> None:
+        others = {pool: each for pool, each in self.stalled.items() if pool != name}
+        if why is not None:
+            self.stalled = {**others, name: why}
+            self._emit(NoWorkers(name, why))
+        elif name in self.stalled:
+            self.stalled = others
+            self._emit(WorkersAgain(name))
+        self._on_change()
 
     # --- old ones -----------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from .durations import SECOND, Micros, format_duration, from_micros
 from .events import (
     Event,
     Hurrying,
+    NoWorkers,
     Ready,
     Reloaded,
     Reloading,
@@ -29,6 +30,7 @@ from .events import (
     Stopping,
     StorageBack,
     StorageTrouble,
+    WorkersAgain,
 )
 from .loop import EventLoop
 from .storage import OwnerStatus
@@ -83,7 +85,7 @@ class Pulse:
             case Hurrying():
                 self._until = self._loop.monotonic()
                 self._tell()
-            case Shortage() | ShortageOver():
+            case Shortage() | ShortageOver() | NoWorkers() | WorkersAgain():
                 self._tell()
             case StandingBy() | StorageTrouble() | StorageBack():
                 self._trouble = _trouble(event)
@@ -140,6 +142,8 @@ def _working(sight: Sight, trouble: str) -> str:
     wrong = [trouble] if trouble else []
     if sight.status.trouble:
         wrong.append(f"nothing is claimed: {sight.status.trouble}")
+    if sight.status.stalled:
+        wrong.append(f"no worker starts in pool {', '.join(sight.status.stalled)}")
     if sight.status.config_error:
         wrong.append(f"the file is invalid, the configuration before it is in force: {_first(sight)}")
     busy = sum(sight.status.busy.values())

@@ -56,7 +56,7 @@ class Stop:
         self._loop = loop
         self._emit = emit
         self._plan = plan
-        self._until = until
+        self.until = until
         self._crew: Crew | None = None
         self._asked_at: Micros | None = None
         self.is_hurried = False
@@ -128,7 +128,7 @@ class Stop:
             return
         if self.is_asked:
             self._finish(stuck=0)
-        elif self._until is not Until.SIGNAL and self._is_quiet(self._crew):
+        elif self.until is not Until.SIGNAL and self._is_quiet(self._crew):
             crew = self._crew
             crew.service.ask(lambda: self._work_left(crew.storage), self._maybe_finish, self._ask_later)
 
@@ -145,7 +145,7 @@ class Stop:
         soon = self._loop.now() + SPREAD  # catch-up runs are spread: they are due now, all the same
         scheduled = storage.runs(RunFilter(states=(State.SCHEDULED,), limit=1000))
         coming = any(run.due_at <= soon and run.tick is not None for run in scheduled)
-        if self._until is Until.DRAINED:
+        if self.until is Until.DRAINED:
             coming = coming or bool(storage.runs(RunFilter(states=(State.RETRYING,), limit=1)))
         stuck = storage.runs(RunFilter(states=(State.QUEUED,), limit=1000))
         return coming, len(stuck)

@@ -363,6 +363,9 @@ class Supervisor:
             output_root=self._output_root,
             journal=journal,
             backing=backing,
+            emit=self._emit,
+            on_change=self._janitor.report,
+            patient=self._stop.until is Until.SIGNAL,
         )
 
     def _publish(self, storage: Storage) -> None:
@@ -493,6 +496,7 @@ class Supervisor:
             untold=self._herald.waiting,
             untold_because=self._herald.trouble,
             trouble=self._vitals.trouble if self._vitals else None,
+            stalled=self._pools.stalled if self._pools else None,
         )
 
 

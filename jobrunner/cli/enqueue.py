@@ -20,7 +20,7 @@ from .command import TASK, command
 from .moments import duration, moment
 from .screen import say
 from .session import Session
-from .words import rfc3339
+from .words import gist, rfc3339
 
 
 @command("enqueue")
@@ -143,6 +143,9 @@ def _warn(session: Session, storage: Storage, entry: Entry) -> None:
     for each in alive:
         if each.status.trouble:
             say(f"warning: nothing is claimed at present; the run waits: {each.status.trouble}")
+        stalled = (each.status.stalled or {}).get(entry.pool)
+        if stalled is not None:
+            say(f"warning: no worker of pool {entry.pool!r} starts; the run waits: {gist(stalled)}")
     if pause_of(storage.pauses(session.now()), entry, session.now()) is not None:
         say(f"warning: {entry.name} is paused; the run waits until it is resumed")
     if entry.blocked:

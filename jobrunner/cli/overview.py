@@ -15,7 +15,19 @@ from jobrunner.storage.silence import silence_before
 
 from .screen import Cell, Screen
 from .session import Session
-from .words import COLOURS, SYMBOLS, absolute, coarse, count, how_long, local, one_line, plural, standing
+from .words import (
+    COLOURS,
+    SYMBOLS,
+    absolute,
+    coarse,
+    count,
+    gist,
+    how_long,
+    local,
+    one_line,
+    plural,
+    standing,
+)
 
 if TYPE_CHECKING:
     from .status import Look
@@ -98,11 +110,17 @@ def _running(screen: Screen, supervisor: Supervisor, silence: Micros | None) -> 
         f"{plural(status.workers, 'worker')}, {busy} busy",
     ]
     wrong = _config_error(screen, status.config_error) + _trouble(screen, status.trouble)
+    wrong += "".join(_stalled(screen, pool, why) for pool, why in (status.stalled or {}).items())
     return f"{head}   {' · '.join(parts)}{wrong}"
 
 
 def _trouble(screen: Screen, trouble: str | None) -> str:
     return f"\n  {screen.paint('✗ nothing is claimed', 'red')}: {one_line(trouble)}" if trouble else ""
+
+
+def _stalled(screen: Screen, pool: str, why: str) -> str:
+    words = screen.paint(f"✗ no worker of pool {pool!r} starts, its runs wait", "red")
+    return f"\n  {words}: {gist(why)}"
 
 
 def _config_error(screen: Screen, error: str | None) -> str:

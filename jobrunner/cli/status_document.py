@@ -62,6 +62,7 @@ def supervisor_document(supervisor: Supervisor) -> Document:
         "config_error": status.config_error,
         "draining": status.draining,
         "trouble": status.trouble,
+        "stalled": status.stalled or {},
         "workers": status.workers,
         "notifications": {"waiting": status.untold, "error": status.untold_because},
     }

@@ -26,6 +26,7 @@ from jobrunner.storage.health import examine
 from jobrunner.vitals import floor_of, measure, space_of
 
 from .session import Session
+from .words import gist
 
 NEVER_BEFORE: Final = 1_735_689_600_000_000  # 2025: a clock that shows less was never set
 SHORT_OF_FILES: Final = 1024
@@ -186,6 +187,9 @@ def _service(session: Session) -> Iterator[Finding]:
             yield Finding("service", Verdict.FAIL, words, "jobrunner check; then jobrunner reload")
         if each.status.trouble:
             yield Finding("service", Verdict.FAIL, f"nothing is claimed: {each.status.trouble}")
+        for pool, why in (each.status.stalled or {}).items():
+            words = f"no worker of pool {pool!r} starts, its runs wait: {gist(why)}"
+            yield Finding("service", Verdict.FAIL, words, "mend it; they are tried every ten seconds")
         if each.status.untold:
             words = f"{each.status.untold} notifications not delivered: {each.status.untold_because}"
             yield Finding("service", Verdict.FAIL, words, "jobrunner notify --test")

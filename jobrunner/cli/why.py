@@ -28,7 +28,7 @@ from .session import Session, zone_named
 from .why_pipeline import pipeline_words
 from .why_rows import MOVING, Rows
 from .why_skipped import paused_words, skipped_words
-from .words import local, one_line, rfc3339, standing
+from .words import gist, local, one_line, rfc3339, standing
 
 MOST_SAID = 600  # characters of an error
 MOST_ATTEMPTS = 5  # told of one run, and runs that it waits for
@@ -254,6 +254,8 @@ class Inquiry:
     def _running(self, run: Run) -> Iterator[str]:
         if run.started_at is None:
             yield f"Run {short_id(run.id)} has been claimed and is about to start."
+            if waits := self._without_worker(run.pool):
+                yield f"{waits}."
             return
         time = format_duration(max(0, self.session.now() - run.started_at))
         yield f"Run {short_id(run.id)} is running, for {time} so far{_why_at_all(run)}."
@@ -275,7 +277,15 @@ class Inquiry:
             return "The supervisor does not know this task: it runs an older file"
         if self.task.blocked is not None:
             return f"The task is blocked: {self.task.blocked}"
-        return "Its steps wait for free slots" if isinstance(self.task, Pipeline) else _room(self.task)
+        if isinstance(self.task, Pipeline):
+            return "Its steps wait for free slots"
+        return self._without_worker(self.task.pool) or _room(self.task)
+
+    def _without_worker(self, pool: str) -> str:
+        """Why no worker of this pool starts; "" when they do, with one of the supervisors at least."""
+        found = [(each.status.stalled or {}).get(pool) for each in self.session.supervisors()]
+        why = None if None in found else next(iter(found), None)
+        return "" if why is None else f"No worker of pool {pool!r} starts: {gist(why)}"
 
     def _retrying(self, run: Run) -> Iterator[str]:
         yield f"Run {short_id(run.id)} failed ({run.outcome}) at attempt {run.attempt}."

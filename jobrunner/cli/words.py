@@ -117,6 +117,12 @@ def one_line(text: str) -> str:
     return text if text.isprintable() else "".join(map(_visible, text))
 
 
+def gist(text: str) -> str:
+    """The first and the last line of stored text, which say what failed and why; a trace lies between."""
+    lines = text.strip().splitlines() or [""]
+    return one_line(lines[0] if len(lines) == 1 else f"{lines[0]}: {lines[-1]}")
+
+
 def several_lines(text: str) -> str:
     """Stored text for a terminal: lines and tabs stay, every other control character is escaped."""
     plain = text.replace("\n", "").replace("\t", "").isprintable()

@@ -20,7 +20,7 @@ from .environment import OWNER, allowed
 from .holding import BUDGET, DEEPEST, OVERHEAD, Definition, Force
 from .member import Member
 from .process import WorkerProcess
-from .starts import Starts
+from .starts import Starts, Tell
 from .wear import is_watched, is_worn, look_every
 
 LOOK: Final[Micros] = 20 * MILLISECOND  # a call that spans two looks is one that lasts
@@ -43,7 +43,10 @@ class ProcessPool:
         output_root: str,
         backing: Backing,
         pythonpath: tuple[str, ...] = (),
+        tell: Tell = lambda _why: None,
+        patient: bool = True,
     ) -> None:
+        """`tell` hears why workers do not start. `patient`: they are tried again and again."""
         self._pool = pool
         self._loop = loop
         self._sink = sink
@@ -60,13 +63,13 @@ class ProcessPool:
         self._successors: dict[Member, Member] = {}  # one that starts -> the one that it replaces
         self._owner = ""
         self._is_retired = False
-        self._starts = Starts(loop, self._try_again)
+        self._starts = Starts(loop, self._try_again, tell=tell, patient=patient)
         self._waiting: list[Call] = []  # for the next try to start a worker
 
     # ---- what the dispatcher asks ----------------------------------------------------------------
 
     def room(self) -> int:
-        if self._is_retired:
+        if self._is_retired or self._starts.has_given_up:
             return 0
         free, room = self._free(), 0
         for member in self._members:
@@ -152,7 +155,7 @@ class ProcessPool:
         least = min(fitting, key=_by_expected, default=None)
         if least is not None and not least.calls:
             return least
-        if is_free and not self._starts.is_pausing:
+        if is_free and self._starts.is_allowed:
             return self._start_member(call.owner)
         return least if call.task.may_prefetch else None
 
@@ -194,6 +197,7 @@ class ProcessPool:
 
     def retire(self) -> None:
         self._is_retired = True
+        self._starts.close()
         self.recall()
         for member in self._members:
             member.leave()
@@ -247,7 +251,7 @@ class ProcessPool:
 
     def _prepare_successor(self, old: Member) -> Member | None:
         """Start a worker before this one has ended, so that no call waits for the start."""
-        if self._has_spare(old) or self._is_retired or self._starts.is_pausing:
+        if self._has_spare(old) or self._is_retired or not self._starts.is_allowed:
             return None
         try:
             return self._start_member(self._owner)
@@ -311,12 +315,9 @@ class ProcessPool:
         self._successors.pop(member, None)
 
     def could_not_start(self, calls: list[Call], reason: str, *, was_killed: bool) -> None:
-        self._starts.failed(was_killed=was_killed)
+        self._starts.failed(reason, was_killed=was_killed)
         for call in calls:
-            if was_killed:
-                self._report(call, Ending.RECALLED)  # from outside: it says nothing about the call
-            else:
-                self._report(call, Ending.COULD_NOT_START, reason)
+            self._report(call, Ending.RECALLED)  # it says nothing about the call
 
     def _try_again(self) -> None:
         waiting, self._waiting = self._waiting, []

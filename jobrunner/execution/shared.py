@@ -22,7 +22,7 @@ from .holding import BUDGET, DEEPEST, OVERHEAD, Definition, Force
 from .host import LASTS, Host
 from .pool import CLOSING, IDLE
 from .process import WorkerProcess
-from .starts import Starts
+from .starts import Starts, Tell
 from .wear import is_watched, is_worn, look_every
 
 MOST_WAITING: Final = 1000  # calls that leave their slots at a time
@@ -40,7 +40,10 @@ class SharedPool:
         output_root: str,
         backing: Backing,
         pythonpath: tuple[str, ...] = (),
+        tell: Tell = lambda _why: None,
+        patient: bool = True,
     ) -> None:
+        """`tell` hears why workers do not start. `patient`: they are tried again and again."""
         self._pool = pool
         self._loop = loop
         self._sink = sink
@@ -56,20 +59,23 @@ class SharedPool:
         self._watching: Timer | None = None  # until the worker is looked at for wear
         self._places: list[tuple[str, Mapping[str, str], str]] = []  # folder, environment, owner of workers
         self._is_retired = False
-        self._starts = Starts(loop, self._try_again)
+        self._starts = Starts(loop, self._try_again, tell=tell, patient=patient)
         self._waiting: list[Call] = []  # for the next try to start a worker
 
     # ---- what the dispatcher asks ----------------------------------------------------------------
 
     def room(self) -> int:
-        if self._is_retired:
+        if self._is_retired or self._starts.has_given_up:
             return 0
         if self._starts.is_pausing and not any(host.is_open for host in self._hosts):
-            return 0 if self._waiting or self._hosts else 1  # its end tells the dispatcher of the room
+            # One call is taken along to the next try: its end tells the dispatcher of the room.
+            return 0 if self._waiting or self._hosts else 1
         by_time = min(DEEPEST, BUDGET // (self._pace + OVERHEAD))
         if sum(1 for host in self._hosts if host.calls) > 1:
             by_time = 0  # each of the workers would execute so many at a time
-        return max(0, max(self._pool.slots, by_time) - self.busy() + self._waiting_calls())
+        return max(
+            0, max(self._pool.slots, by_time) - self.busy() - len(self._waiting) + self._waiting_calls()
+        )
 
     def _waiting_calls(self) -> int:
         """Those that wait for another run: they leave their slots so long, or both would wait for ever."""
@@ -117,7 +123,7 @@ class SharedPool:
             self._report(call, Ending.RECALLED)
             return None
         host = self._open(self._definition(call).place)
-        if host is None and self._starts.is_pausing:
+        if host is None and not self._starts.is_allowed:
             self._keep_or_refuse(call)
             return None
         return host or self._started_for(call)
@@ -129,7 +135,11 @@ class SharedPool:
         try:
             return self._start_host(self._definition(call).place)
         except OSError as error:
-            self.could_not_start([call], f"the worker did not start: {error}", was_killed=False)
+            text = f"the worker did not start: {error}"
+            if error.filename is not None and error.filename == call.task.cwd:
+                self._report(call, Ending.COULD_NOT_START, text)  # its task's own folder, nobody else's fault
+            else:
+                self.could_not_start([call], text, was_killed=False)
             return None
 
     def _definition(self, call: Call) -> Definition:
@@ -148,7 +158,8 @@ class SharedPool:
         return self._places.index(place)
 
     def _keep_or_refuse(self, call: Call) -> None:
-        if not self._hosts and not self._waiting:
+        """It waits for the next try, in a slot: called back it would be claimed again at once."""
+        if self._starts.is_pausing:
             self._waiting.append(call)
         else:
             self._report(call, Ending.RECALLED)
@@ -179,6 +190,7 @@ class SharedPool:
 
     def retire(self) -> None:
         self._is_retired = True
+        self._starts.close()
         self.recall()
         for host in self._hosts:
             host.leave()
@@ -237,7 +249,7 @@ class SharedPool:
 
     def _prepare_successor(self, place: int) -> None:
         """Start a worker before the one that serves has ended, so that no call waits for the start."""
-        if self._open(place) is None and not (self._is_retired or self._starts.is_pausing):
+        if self._open(place) is None and self._starts.is_allowed and not self._is_retired:
             with suppress(OSError):  # the next call that needs it is told why
                 self._start_host(place)
 
@@ -299,12 +311,9 @@ class SharedPool:
         self._hosts.remove(host)
 
     def could_not_start(self, calls: list[Call], reason: str, *, was_killed: bool) -> None:
-        self._starts.failed(was_killed=was_killed)
+        self._starts.failed(reason, was_killed=was_killed)
         for call in calls:
-            if was_killed:
-                self._report(call, Ending.RECALLED)  # from outside: it says nothing about the call
-            else:
-                self._report(call, Ending.COULD_NOT_START, reason)
+            self._report(call, Ending.RECALLED)  # it says nothing about the call
 
     def _try_again(self) -> None:
         waiting, self._waiting = self._waiting, []

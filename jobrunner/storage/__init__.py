@@ -120,6 +120,7 @@ class OwnerStatus(NamedTuple):
     untold: int = 0  # notifications that could not be delivered so far
     untold_because: str | None = None
     trouble: str | None = None  # why nothing is claimed at present
+    stalled: Mapping[str, str] | None = None  # pools whose workers do not start, and why: their runs wait
 
 
 class Supervisor(NamedTuple):

@@ -375,7 +375,7 @@ def test_runs_that_wait_for_a_process_are_looked_at_again(
 
     monkeypatch.setattr("jobrunner.recovery.end_leftovers", end)
     supervisor = whole.supervisor
-    supervisor._stop._until = Until.SIGNAL
+    supervisor._stop.until = Until.SIGNAL
 
     def stop_when_resolved(event: Event) -> None:
         whole.events.append(event)

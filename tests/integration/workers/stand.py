@@ -43,6 +43,7 @@ class Stand:
         self.loop = EventLoop(SystemClock())
         pool = Pool(name="default", kind=kind, slots=slots, python=python, env=env or {}, **options)
         self.root = str(folder / "output")
+        self.told: list[str | None] = []  # why workers do not start
         made = ProcessPool if kind is PoolKind.PROCESS else SharedPool
         self.pool = made(
             pool,
@@ -51,6 +52,7 @@ class Stand:
             output_root=self.root,
             backing=Backing("memory://", self.take_question),
             pythonpath=pythonpath,
+            tell=self.told.append,
         )
         self.begun: list[Call] = []
         self.over: dict[int, Ended] = {}
@@ -154,6 +156,13 @@ class Stand:
         """Wait for calls that were started."""
         self.until(lambda: all(call.seq in self.over for call in calls), "for an end")
         return [self.over[call.seq] for call in calls]
+
+    def waits(self, name: str) -> str:
+        """Why a call waits for a worker: it comes back as it went."""
+        call = self.call(name)
+        self.pool.start([call])
+        assert self.wait_for(call)[0].ending is Ending.RECALLED
+        return self.told[-1] or ""
 
     def wait_for_start(self, call: Call) -> None:
         """Wait until the start of a call was reported."""

@@ -283,21 +283,22 @@ def test_a_task_sees_its_run(stand: Stand) -> None:
     }
 
 
-def test_a_bad_interpreter_is_said_so(tmp_path: Path) -> None:
-    with Stand(tmp_path, python=str(tmp_path / "python9")) as stand:
-        ended = stand.one("nothing")
-        assert ended.ending is Ending.COULD_NOT_START
-        assert ended.error is not None
-        assert "python9" in ended.error
-        assert stand.pool.room() <= 1  # it rests before the next try
+# rules 15 and 16, invariant I11: that no worker starts is no fault of the call
+def test_a_call_waits_for_an_interpreter_that_is_not_there(tmp_path: Path) -> None:
+    other = tmp_path / "python9"
+    with Stand(tmp_path, slots=2, python=str(other)) as stand:
+        assert "python9" in stand.waits("nothing")
+        assert stand.pool.room() == 1  # one call is taken along to the next try
+        other.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        other.chmod(0o755)
+        assert stand.one("nothing").ending is Ending.OK
+        assert stand.told[-1] is None
+        assert len(stand.told) == 2
 
 
-def test_an_interpreter_without_this_package_is_said_so(tmp_path: Path) -> None:
+def test_a_call_waits_for_an_interpreter_with_this_package(tmp_path: Path) -> None:
     other = tmp_path / "python"
     other.write_text(f'#!/bin/sh\nexec "{sys.base_prefix}/bin/python3" -S -E "$@"\n')
     other.chmod(0o755)
     with Stand(tmp_path, python=str(other)) as stand:
-        ended = stand.one("nothing")
-        assert ended.ending is Ending.COULD_NOT_START
-        assert ended.error is not None
-        assert "jobrunner" in ended.error
+        assert "jobrunner" in stand.waits("nothing")
