@@ -480,7 +480,7 @@ class Dispatcher:
             ended = Ended(Ending.CANCELLED, ended_at=now)
             settle = settle._replace(follow=self._callbacks(claim, task, ended, state, reason.value))
         self._pending.settled.append(settle)
-        self._emit(RunRefused(claim.task, settle))
+        self._emit(RunRefused(claim, settle))
 
     def _callbacks(
         self, claim: Claim, task: Task | None, ended: Ended, state: State, why: str

@@ -65,8 +65,12 @@ class AttemptEnded:
 class RunRefused:
     """A run was claimed only to be refused: its lock is busy, and its task does not wait for it."""
 
-    task: str
+    claim: Claim
     settle: Settle
+
+    @property
+    def task(self) -> str:
+        return self.claim.task
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +222,15 @@ class NotNotified:
 
 
 @dataclass(frozen=True, slots=True)
+class NoticeLost:
+    """A notification that was written down cannot be read: its file is removed, and nobody is told."""
+
+    file: str
+    error: str
+    content: str  # what can be read of it
+
+
+@dataclass(frozen=True, slots=True)
 class Reloading:
     """Somebody wants a reload: `Reloaded` or `ReloadRefused` follows."""
 
@@ -316,6 +329,7 @@ Event = (
     | Late
     | Notified
     | NotNotified
+    | NoticeLost
     | Reloading
     | Reloaded
     | ReloadRefused

@@ -16,19 +16,21 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from .durations import HOUR, MINUTE, SECOND, Micros
-from .errors import NotFound
-from .events import AttemptEnded, Event, HousekeepingFailed, Notified, NotNotified, RunRefused
+from .events import AttemptEnded, Event, HousekeepingFailed, NoticeLost, Notified, NotNotified, RunRefused
 from .loop import EventLoop, LoopTimer
-from .model import NewRun, Run, Settle, State
+from .model import Claim, NewRun, Run, Settle, State
 from .notify import Key, Notice, Occasion
 from .notify.courier import Answers, Courier
-from .notify.letters import Letter, letters, post_of
+from .notify.letters import Letter
+from .notify.look import Look, Tail, last_failed
 from .notify.measure import Kind, Measure, kind_of
-from .notify.occasions import DROP, ENDED, Judgement, ended_before, judge, of_end, of_tick
-from .notify.spool import Spool
+from .notify.occasions import ENDED, Judgement, of_end, of_tick, of_whole
+from .notify.spool import Left, Spool
+from .notify.whole import is_step
 from .plan import Notify, Plan
+from .roots import Roots
 from .service import Service
-from .storage import RunFilter, Storage
+from .storage import Storage
 
 DELAYS: Sequence[Micros] = (
     *(10 * SECOND, 30 * SECOND, 2 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 4 * HOUR),
@@ -37,11 +39,10 @@ DELAYS: Sequence[Micros] = (
 AT_ONCE: Micros = SECOND // 10  # so long the row is given to be written
 FOLDED: Micros = 10 * SECOND  # between two looks at whether the one that stands for others may be told
 FEW = 100  # notices in one look
+STEPS = 8  # of a pipeline, the latest that are remembered
+EACH: Micros = SECOND // 50  # with thousands under way, so many are looked at in a second
 BAG = 20  # notices whose letters go to one process
 BUSY: Micros = 5 * SECOND  # a storage that does not answer is asked again
-MOST_BEFORE = 20  # runs among which the one before is looked for
-
-Tail = Callable[[str, int], str]
 
 
 @dataclass(slots=True)
@@ -94,12 +95,15 @@ class Herald:
         self._timer: LoopTimer | None = None
         self._is_looking = self._is_sending = False
         self._then: Callable[[], None] | None = None  # what to do once all is told
+        self._roots = Roots(loop, self._telling_pipelines, self._under_way)
         self.trouble: str | None = None  # why the latest letter was not delivered; None: it was
         self.adopt_plan(plan)
 
     def adopt_plan(self, plan: Plan) -> None:
         """Use this plan from now on."""
         self._plan = plan
+        if self._storage is not None and self._service is not None:
+            self._roots.watch(self._storage, self._service)
 
     def begin(self, storage: Storage, service: Service) -> None:
         """Work with this storage; take over what dead supervisors have left."""
@@ -116,10 +120,10 @@ class Herald:
 
     def hear(self, event: Event) -> None:
         """Look at an event: the end of a run, before its row is written."""
-        if type(event) is AttemptEnded:
+        if type(event) is AttemptEnded or type(event) is RunRefused:
             self._ended(event.claim.task, event.settle)
-        elif type(event) is RunRefused:
-            self._ended(event.task, event.settle)
+            if event.claim.pipeline is not None:
+                self._foresee(self._of_step(event.claim, event.settle))
 
     def before_ticks(self, runs: Iterable[NewRun]) -> None:
         """These ticks are about to be written."""
@@ -135,9 +139,11 @@ class Herald:
             if waiting is not None:
                 self._forget(waiting)
 
-    def before_recovery(self, ends: Iterable[tuple[str, Settle]]) -> None:
-        """These ends of dead supervisors' runs, with their tasks, are about to be written; on any thread."""
-        notices = [notice for task, settle in ends for notice in self._of_end(task, settle)]
+    def before_recovery(self, ends: Iterable[tuple[Run, Settle]]) -> None:
+        """These runs of dead supervisors, with their ends, are about to be written; on any thread."""
+        notices: list[Notice] = []
+        for run, settle in ends:
+            notices += [*self._of_end(run.task, settle), *self._of_step(run, settle)]
         for notice in notices:
             self._keep(notice)
         self._loop.hand_over(lambda: self._foresee(notices))
@@ -150,6 +156,25 @@ class Herald:
             change = self._failing.add if settle.state is State.FAILED else self._failing.discard
             change(task)
 
+    def _of_step(self, step: Claim | Run, settle: Settle) -> list[Notice]:
+        """With a step of a pipeline the whole may end."""
+        if step.pipeline is None or not settle.state.is_final or not is_step(step.step):
+            return []
+        found = self._of_whole(step.pipeline_name or "", step.pipeline)
+        return [replace(each, steps=(settle.id,)) for each in found]
+
+    def _of_whole(self, pipeline: str, root: str) -> list[Notice]:
+        notify = self._notify_of(pipeline)
+        return [] if notify is None else [self._notice(each, pipeline, root) for each in of_whole(notify)]
+
+    def _under_way(self, roots: list[Run]) -> None:
+        """These pipelines are not over; most of them are known."""
+        found = [notice for root in roots for notice in self._of_whole(root.task, root.id)]
+        self._foresee(notice for notice in found if notice.key not in self._waiting)
+
+    def _telling_pipelines(self) -> list[str]:
+        return [each.name for each in self._plan.pipelines.values() if each.notify is not None]
+
     def _of_end(self, task: str, settle: Settle) -> list[Notice]:
         notify = self._notify_of(task)
         if notify is None:
@@ -159,7 +184,7 @@ class Herald:
         return [self._notice(each, task, settle.id, settle.claim_no) for each in found]
 
     def _notify_of(self, task: str) -> Notify | None:
-        known = self._plan.tasks.get(task)
+        known = self._plan.tasks.get(task) or self._plan.pipelines.get(task)
         return None if known is None else known.notify
 
     def _notice(self, occasion: Occasion, task: str, run_id: str, claim_no: int = 0) -> Notice:
@@ -173,10 +198,26 @@ class Herald:
             self._take(notice)
 
     def _take(self, notice: Notice) -> None:
-        waiting = self._waiting[notice.key] = Waiting(notice, self._loop.monotonic() + AT_ONCE)
-        self._keep(notice)
+        at, known = self._loop.monotonic() + AT_ONCE, self._waiting.get(notice.key)
+        if known is not None and notice.steps:
+            self._learn(known, notice, at)
+            waiting = known
+        else:
+            waiting = self._waiting[notice.key] = Waiting(notice, at)
+            self._keep(notice)
         if not self._is_looking and (self._timer is None or self._timer.when > waiting.at):
             self._wake_at(waiting.at)
+
+    def _learn(self, known: Waiting, notice: Notice, at: Micros) -> None:
+        """One more step of a pipeline is over: look soon; where others work too, which one is remembered."""
+        if not known.let_through:
+            known.at = min(known.at, at)
+        if self._is_shared():
+            known.notice = replace(known.notice, steps=(*known.notice.steps, *notice.steps)[-STEPS:])
+            self._keep(known.notice)
+
+    def _is_shared(self) -> bool:
+        return self._storage is not None and self._storage.lease is not None
 
     def _keep(self, notice: Notice) -> None:
         try:
@@ -196,20 +237,27 @@ class Herald:
 
     # --- what others left ---------------------------------------------------------------------------
 
-    def _past(self, storage: Storage) -> tuple[list[Notice], set[str]]:
+    def _past(self, storage: Storage) -> tuple[Left, set[str]]:
         """Notices of dead supervisors, and the tasks that are failing; on the service."""
         now = self._loop.now()
         alive = {each.owner.id for each in storage.supervisors(now) if each.alive}
         left = self._spool.left_by_others({*alive, self._owner})
         asking = [t.name for t in self._plan.tasks.values() if t.notify and Occasion.RECOVERY in t.notify.on]
-        failing = {name for name in asking if _last_failed(storage, name)}
+        failing = {name for name in asking if last_failed(storage, name)}
         return left, failing
 
-    def _take_past(self, found: tuple[list[Notice], set[str]]) -> None:
+    def _take_past(self, found: tuple[Left, set[str]]) -> None:
         left, failing = found
-        shared = self._storage is not None and self._storage.lease is not None
-        self._failing = None if shared else failing  # others may have failed: each success is looked up
-        self._foresee(notice for notice in left if notice.key not in self._waiting)
+        self._failing = None if self._is_shared() else failing  # others may have failed: it is looked up
+        for each in left.damaged:
+            self._emit(NoticeLost(*each))
+        for notice in left.notices:
+            if notice.key in self._waiting and not notice.steps:
+                self._spool.remove(notice)  # it is known by now
+            else:
+                self._take(notice)
+        if self._storage is not None and self._service is not None:
+            self._roots.watch(self._storage, self._service)
 
     def _past_failed(self, _error: Exception) -> None:
         """The dispatcher says so, too; until then every success may be a recovery."""
@@ -244,22 +292,17 @@ class Herald:
             self._sleep()
             return
         self._is_looking = True
-        service.ask(lambda: [self._look(storage, each) for each in due], self._looked, self._look_failed)
-
-    def _look(self, storage: Storage, waiting: Waiting) -> Found:
-        """Ask the storage whether it came true; on the service."""
-        notice, task = waiting.notice, self._plan.tasks.get(waiting.notice.task)
-        post = None if task is None else post_of(self._plan, task, self._environ)
-        if post is None:
-            return Found(waiting, DROP)
-        run = _run(storage, notice.run_id)
-        before = _before(storage, run) if run and notice.occasion is Occasion.RECOVERY else None
-        now, mine = self._loop.now(), notice.owner == self._owner
-        judgement = judge(notice, run, before, now=now, mine=mine)
-        if not judgement.tell or run is None:
-            return Found(waiting, judgement)
-        tail = self._tail(run.id, run.attempt) if run.attempt else ""
-        return Found(waiting, judgement, letters(notice, run, tail, post, now))
+        look = Look(
+            storage=storage,
+            plan=self._plan,
+            owner=self._owner,
+            now=self._loop.now(),
+            tail=self._tail,
+            environ=self._environ,
+        )
+        service.ask(
+            lambda: [Found(each, *look.at(each.notice)) for each in due], self._looked, self._look_failed
+        )
 
     def _looked(self, found: list[Found]) -> None:
         self._is_looking = False
@@ -267,7 +310,8 @@ class Herald:
             if self._waiting.get(each.waiting.notice.key) is not each.waiting:
                 continue  # forgotten meanwhile
             if each.judgement.wait is not None:
-                each.waiting.at = self._loop.monotonic() + each.judgement.wait
+                wait = max(each.judgement.wait, len(self._waiting) * EACH)
+                each.waiting.at = self._loop.monotonic() + wait
             elif not each.letters:
                 self._forget(each.waiting)
             elif self._may_be_told(each.waiting):
@@ -374,24 +418,3 @@ class Herald:
         """End a process that is still sending; what is not delivered stays for the next supervisor."""
         self._courier.close()
         self._spool.close()
-
-
-def _run(storage: Storage, run_id: str) -> Run | None:
-    try:
-        return storage.run(run_id)
-    except NotFound:
-        return None
-
-
-def _before(storage: Storage, run: Run) -> Run | None:
-    return ended_before(run, _latest(storage, run.task))
-
-
-def _last_failed(storage: Storage, task: str) -> bool:
-    ended = _latest(storage, task)
-    last = max(ended, key=lambda run: run.finished_at or 0, default=None)
-    return last is not None and last.state is State.FAILED
-
-
-def _latest(storage: Storage, task: str) -> list[Run]:
-    return storage.runs(RunFilter(tasks=(task,), states=ENDED, limit=MOST_BEFORE))

@@ -24,7 +24,8 @@ PRUNE_BEATS = 300  # ten minutes
 SWEEP_BEATS = 30  # one share of the output folder each minute: all of it every few hours
 PRUNE_BATCH = 1_000  # runs removed in one write: claims go on between two of them
 
-Before = Callable[[list[tuple[str, Settle]]], None]  # ends of runs, with their tasks
+Before = Callable[[list[tuple[Run, Settle]]], None]  # runs, and their ends
+After = Callable[[list[tuple[str, Settle]]], None]  # tasks, and the ends of their runs
 Wake = Callable[[], None]
 
 
@@ -110,23 +111,23 @@ def recover(
     *,
     end_leftovers: Callable[[set[str]], tuple[int, set[str], set[str]]],
     before: Before = lambda _ends: None,
-    after: Before = lambda _ends: None,
+    after: After = lambda _ends: None,
 ) -> Recovered | None:
     """Resolve every run of dead supervisors; their processes are gone before their runs go on (semantics 32).
 
     `end_leftovers(dead owner ids)` gives how many processes it ended, the run ids that it could not end,
-    and the run ids that were journalled as started. `before` sees each end, with its task, before it is
-    written, `after` sees those that were.
+    and the run ids that were journalled as started. `before` sees each run with its end, before that is
+    written, `after` sees the task and the end of those that were.
     """
     orphans = [Orphan(run, info) for run, info in storage.orphans(owner)]
     ended, alive, begun = end_leftovers({orphan.owner.id for orphan in orphans})
     settles = resolve(orphans, alive, begun, entries, now)
     if not orphans and not ended:
         return None
-    tasks = {orphan.run.id: orphan.run.task for orphan in orphans}
-    before([(tasks[settle.id], settle) for settle in settles])
+    runs = {orphan.run.id: orphan.run for orphan in orphans}
+    before([(runs[settle.id], settle) for settle in settles])
     written = storage.settle(settles)
-    after([(tasks[each.id], each) for each, holds in zip(settles, written, strict=True) if holds])
+    after([(runs[each.id].task, each) for each, holds in zip(settles, written, strict=True) if holds])
     failed = sum(settle.state is State.FAILED for settle in settles)
     requeued = sum(settle.state is State.QUEUED for settle in settles)
     return Recovered(requeued, failed, ended, len(orphans) - len(settles))

@@ -26,6 +26,7 @@ from .events import (
     LeaseEnded,
     LeaseLate,
     MapGrown,
+    NoticeLost,
     Notified,
     NotNotified,
     NoWorkers,
@@ -367,6 +368,14 @@ def _(event: Notified) -> Line:
     text = f"✉ {event.task}: told of {event.occasion} by {' and '.join(event.channels)}{more}"
     fields = {"task": event.task, "run": event.run_id, "occasion": event.occasion, "channels": event.channels}
     return Line(Level.INFO, "notified", f"{text} · run {_short(event.run_id)}", fields)
+
+
+@words.register
+def _(event: NoticeLost) -> Line:
+    why = f"{_shown(event.file, 300)} cannot be read: {_shown(event.error, 300)}"
+    text = f"✗ a notification is lost, its file {why}"
+    fields = {"file": event.file, "error": event.error, "content": event.content}
+    return Line(Level.ERROR, "notice-lost", text, fields)
 
 
 @words.register

@@ -228,6 +228,8 @@ class Pipeline:
     priority: int = 0  # of its steps; 0: each task's own
     timeout: Micros | None = None  # of the whole
     unique: Unique | None = None
+    notify: Notify | None = None
+    env: Mapping[str, str] = field(default_factory=dict)  # the file's, for the command of `notify`
     enabled: bool = True
     blocked: str | None = None
     line: int = 0  # where it is declared

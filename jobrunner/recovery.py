@@ -34,7 +34,7 @@ class Recovery:
         emit: Emit,
         trouble: Trouble,
         before: janitor.Before,
-        after: janitor.Before,
+        after: janitor.After,
     ) -> None:
         self._storage = storage
         self._owner = owner

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobrunner.catalogue import scheduled
 from jobrunner.errors import NotFound, UsageError
 
 from .command import TASK, command
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from jobrunner.durations import Micros
     from jobrunner.model import Run
     from jobrunner.notify.letters import Letter
-    from jobrunner.plan import Plan, Task
+    from jobrunner.plan import Pipeline, Plan, Task
 
 
 @command("notify")
@@ -47,13 +48,14 @@ def notify_command(session: Session, *, name: str | None, test: bool) -> int:
     return 1 if any(each["error"] for each in answers) else 0
 
 
-def _chosen(plan: Plan, name: str | None) -> list[Task]:
-    """The task that was named, or those that differ in whom they tell."""
-    if name is not None and name not in plan.tasks:
+def _chosen(plan: Plan, name: str | None) -> list[Task | Pipeline]:
+    """The task or pipeline that was named, or those that differ in whom they tell."""
+    known = {each.name: each for each in scheduled(plan)}
+    if name is not None and name not in known:
         from jobrunner.client import unknown_task
 
-        raise unknown_task(name, plan.tasks)
-    tasks = list(plan.tasks.values()) if name is None else [plan.tasks[name]]
+        raise unknown_task(name, known)
+    tasks = list(known.values()) if name is None else [known[name]]
     found = {task.notify: task for task in reversed(tasks) if task.notify is not None}
     if not found:
         what = "no task has notify" if name is None else f"task {name!r} has no notify"
@@ -61,7 +63,9 @@ def _chosen(plan: Plan, name: str | None) -> list[Task]:
     return list(reversed(found.values()))
 
 
-def _letters(session: Session, plan: Plan, chosen: Iterable[Task]) -> Iterator[tuple[Task, Letter]]:
+def _letters(
+    session: Session, plan: Plan, chosen: Iterable[Task | Pipeline]
+) -> Iterator[tuple[Task | Pipeline, Letter]]:
     from jobrunner.notify import Notice, Occasion
     from jobrunner.notify.letters import letters, post_of
 
@@ -83,7 +87,7 @@ def _example(task: str, now: Micros) -> Run:
     return Run(**known | {"missed": 0, "attempt": 1, "due_at": now, "started_at": now, "finished_at": now})
 
 
-def _answer(sent: tuple[Task, Letter]) -> dict[str, str | None]:
+def _answer(sent: tuple[Task | Pipeline, Letter]) -> dict[str, str | None]:
     from jobrunner.notify.letters import shown_to
     from jobrunner.notify.send import deliver
 

@@ -71,6 +71,7 @@ class Building:
     target: Target | None = None  # the JobRunner that is served, when it was named instead of a file
     found: Module | None = None  # what was found there
     drafts: dict[str, Draft] = field(default_factory=dict)
+    composed: dict[str, PipelineDraft] = field(default_factory=dict)
     pools: dict[str, Pool] = field(default_factory=dict)
     locks: dict[str, int] = field(default_factory=dict)
     receivers: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -97,9 +98,10 @@ class Building:
         rules = Rules(zone=zone, now=self.now, findings=self.findings)
         tasks = {draft.name: self._task(draft, rules) for draft in self.drafts.values()}
         retention, stop = self.file.retention, self.file.shutdown_timeout
-        composed = self._pipelines()
+        composed = self.composed = self._pipelines()
         names = {*self._declares("tasks"), *self.drafts}
-        pipelines = Composer(self.findings, names, composed).made(rules)
+        env = {**self.reading.env_file, **(self.file.env or {})}
+        pipelines = Composer(self.findings, names, composed, env).made(rules)
         for name, draft in composed.items():
             check_composed(pipelines.get(name), draft.named_at, self.secrets, self.findings)
         return Plan(

@@ -46,7 +46,7 @@ def compile_file(
         if building is not None and plan is not None and importing:
             check_callables(plan, findings, building.drafts)
             check_programs(plan, environ, findings, building.drafts)
-            check_sendmail(plan, findings, building.drafts)
+            check_sendmail(plan, findings, {**building.composed, **building.drafts})
         if building is not None and plan is not None and usual is not None and not findings.failed:
             check_pace(plan, usual, findings, building)
     secrets = () if building is None else building.secrets

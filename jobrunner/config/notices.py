@@ -6,11 +6,11 @@ import ipaddress
 import shlex
 import shutil
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from ..plan import Mail, Notify, Occasion, Plan
-from .draft import Draft, absolute
-from .problems import Findings
+from .draft import absolute
+from .problems import Findings, Place
 from .schema import MailModel, NotifyModel
 from .sources import Part
 
@@ -19,8 +19,15 @@ _PORT: Final = 25
 _TLS: Final = {587: "starttls", 465: "implicit"}
 
 
-def notify_of(draft: Draft, findings: Findings) -> Notify | None:
-    """A task's `notify`; without a channel nobody would be told, which is an error."""
+class Asking(Protocol):
+    """The draft of a task or of a pipeline."""
+
+    def get(self, key: str) -> Any: ...
+    def place(self, key: str) -> Place: ...
+
+
+def notify_of(draft: Asking, findings: Findings) -> Notify | None:
+    """The `notify` of a task or a pipeline; without a channel nobody would be told, which is an error."""
     model: NotifyModel | None = draft.get("notify")
     if model is None:
         return None
@@ -84,12 +91,14 @@ def _is_here(host: str) -> bool:
         return host == "localhost"
 
 
-def check_sendmail(plan: Plan, findings: Findings, drafts: Mapping[str, Draft]) -> None:
-    """Warns of a sendmail that is not there, at the first task that needs it."""
+def check_sendmail(plan: Plan, findings: Findings, drafts: Mapping[str, Asking]) -> None:
+    """Warns of a sendmail that is not there, at the first task or pipeline that needs it."""
     program = plan.mail.sendmail[0]
     if plan.mail.host is not None or shutil.which(program) is not None:
         return
-    needs = next((name for name, task in plan.tasks.items() if task.notify and task.notify.mail), None)
+    tasks = {name: task.notify for name, task in plan.tasks.items()}
+    asking = tasks | {name: pipeline.notify for name, pipeline in plan.pipelines.items()}
+    needs = next((name for name, notify in asking.items() if notify is not None and notify.mail), None)
     if needs is not None:
         message = f"mail goes by {program}, which is not there"
         hint = "install a mail transport (msmtp-mta, postfix), or write mail: {smtp: HOST}"

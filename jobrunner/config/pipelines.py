@@ -14,6 +14,7 @@ from ..model import Options
 from ..plan import CatchUp, Overlap, Pipeline
 from .draft import mapping
 from .kinds import suggestion
+from .notices import notify_of
 from .problems import Findings, Place
 from .rules import Rules
 from .sources import Part
@@ -53,6 +54,7 @@ class Composer:
     findings: Findings
     tasks: Collection[str]  # declared, valid or not
     pipelines: Mapping[str, PipelineDraft]
+    env: Mapping[str, str] = field(default_factory=dict)  # the file's
     _named: dict[str, set[str]] = field(default_factory=dict)  # pipeline -> pipelines among its steps
     _draft: PipelineDraft | None = None
 
@@ -83,6 +85,8 @@ class Composer:
             priority=get("priority") or 0,
             timeout=get("timeout"),
             unique=unique_of(get("unique")),
+            notify=notify_of(draft, self.findings),
+            env=self.env if draft.own.notify is not None else {},
             enabled=get("enabled") is not False,
             line=draft.named_at.line,
         )

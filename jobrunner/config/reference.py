@@ -89,8 +89,8 @@ Without root a limit can only be lowered; more than the hard limit of the proces
 _NOTIFY: Final = """\
 ### notify
 
-At least one of `mail`, `webhook` and `command` is given. What each of the occasions is, and what is told,
-says [notifications.md](notifications.md).
+At least one of `mail`, `webhook` and `command` is given; a pipeline has the same keys. What each of the
+occasions is, and what is told, says [notifications.md](notifications.md).
 """
 
 _SCHEDULES: Final = """\

@@ -22,7 +22,18 @@ from .kinds import (
     refuse,
     spell,
 )
-from .schema import STRICT, CatchUp, Count, Overlap, Priority, Schedules, Slots, Unique, option
+from .schema import (
+    STRICT,
+    CatchUp,
+    Count,
+    NotifyModel,
+    Overlap,
+    Priority,
+    Schedules,
+    Slots,
+    Unique,
+    option,
+)
 
 _STEP_SCHEMA: dict[str, Any] = {"anyOf": [{"type": "string"}, {"definition": "StepModel"}]}
 _MEMBER_SCHEMA: dict[str, Any] = {
@@ -137,6 +148,11 @@ class PipelineModel(BaseModel):
     )
     on_success: Names | None = option("Tasks to enqueue when all of it has succeeded", ["celebrate"])
     on_failure: Names | None = option("Tasks to enqueue when it has failed", ["page-ops"])
+    notify: NotifyModel | None = option(
+        "Who is told when the whole of it fails, works again, succeeds, is missed or late",
+        {"on": ["failure", "recovery"], "mail": "ops@example.com"},
+        default="none",
+    )
     enabled: Flag | None = option("Whether its schedule fires", False, default="true")
 
 

@@ -41,6 +41,7 @@ _TASK: Final[Shape] = {
 }
 _NOTIFY: Final[Shape] = {"command": "raw", **dict.fromkeys(("on", "mail", "webhook"), "text")}
 _MAIL: Final[Shape] = dict.fromkeys(("sender", "smtp", "user", "password_file", "sendmail"), "text")
+_PIPELINE: Final[Shape] = {**dict.fromkeys(("description", "timezone"), "text"), "notify": "notify"}
 _POOL: Final[Shape] = {"env": "text", "python": "text"}
 _ROOT: Final[Shape] = dict.fromkeys(
     ("env", "env_file", "secrets", "include", "modules", "pythonpath", "timezone", "backend"), "text"
@@ -208,6 +209,7 @@ class Values:
             "tasks": lambda node: self._each(node, _TASK),
             "defaults": lambda node: self._shaped(node, _TASK),
             "pools": lambda node: self._each(node, _POOL),
+            "pipelines": lambda node: self._each(node, _PIPELINE),
             "mail": lambda node: self._shaped(node, _MAIL),
         }
         read: dict[str, object] = {}

@@ -33,6 +33,7 @@ class Notice:
     tries: int = 0
     done: tuple[str, ...] = ()  # channels by which it was delivered
     more: int = 0  # others of this kind that are not told one by one
+    steps: tuple[str, ...] = ()  # of a pipeline: the latest of its steps that this supervisor has ended
 
     @property
     def key(self) -> Key:

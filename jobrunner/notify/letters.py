@@ -14,8 +14,8 @@ from ..durations import SECOND, Micros, format_duration, from_micros
 from ..execution.environment import allowed
 from ..ids import short_id
 from ..machine import hostname
-from ..model import Run, State
-from ..plan import Mail, Notify, Occasion, Plan, Task
+from ..model import Reason, Run, State
+from ..plan import Mail, Notify, Occasion, Pipeline, Plan, Task
 from . import Notice
 
 MAIL, WEBHOOK, COMMAND = "mail", "webhook", "command"
@@ -56,8 +56,8 @@ class Post:
     cwd: str = "/"
 
 
-def post_of(plan: Plan, task: Task, environ: Mapping[str, str]) -> Post | None:
-    """How this task's letters go, with the environment of this process; None: it tells nobody."""
+def post_of(plan: Plan, task: Task | Pipeline, environ: Mapping[str, str]) -> Post | None:
+    """How letters of a task or pipeline go, with the environment of this process; None: there are none."""
     if task.notify is None:
         return None
     return Post(
@@ -70,12 +70,14 @@ def post_of(plan: Plan, task: Task, environ: Mapping[str, str]) -> Post | None:
     )
 
 
-def letters(notice: Notice, run: Run, tail: str, post: Post, now: Micros) -> tuple[Letter, ...]:
-    """The letters that this notice still owes."""
-    headline = headline_of(notice.occasion, run)
+def letters(
+    notice: Notice, run: Run, tail: str, post: Post, now: Micros, *, culprit: Run | None = None
+) -> tuple[Letter, ...]:
+    """The letters that this notice still owes; `culprit` is the step by which a pipeline failed."""
+    headline = headline_of(notice.occasion, run, culprit)
     subject = _shown(f"[{post.host}] {headline}")
-    body = _body(notice, run, tail, headline, post.zone)
-    document = json.dumps(document_of(notice, run, tail, headline, post.host))
+    body = _body(notice, run, tail, headline, post.zone, culprit)
+    document = json.dumps(document_of(notice, run, tail, headline, post.host, culprit))
     made = {
         MAIL: post.notify.mail,
         WEBHOOK: () if post.notify.webhook is None else (post.notify.webhook,),
@@ -109,12 +111,14 @@ def _argv(command: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return ("/bin/sh", "-c", command) if isinstance(command, str) else command or ()
 
 
-def headline_of(occasion: Occasion, run: Run) -> str:
-    """`backup failed: exit 3`."""
+def headline_of(occasion: Occasion, run: Run, culprit: Run | None = None) -> str:
+    """`backup failed: exit 3`; of a pipeline `nightly failed: load, exit 3`."""
     headline = f"{run.task} {_HEADLINES[occasion]}"
     if occasion is Occasion.LATE and run.missed:
         headline = f"{run.task} runs late"
     why = _why(occasion, run)
+    if occasion is Occasion.FAILURE and culprit is not None and run.reason == Reason.UPSTREAM_FAILED:
+        why = f"{culprit.task}, {culprit.reason or culprit.outcome}"
     return f"{headline}: {why}" if why else headline
 
 
@@ -130,7 +134,9 @@ def _why(occasion: Occasion, run: Run) -> str:
     return ""
 
 
-def document_of(notice: Notice, run: Run, tail: str, headline: str, host: str) -> Mapping[str, object]:
+def document_of(
+    notice: Notice, run: Run, tail: str, headline: str, host: str, culprit: Run | None = None
+) -> Mapping[str, object]:
     """What programs are told; fields are added, never renamed."""
     return {
         "text": headline,
@@ -138,6 +144,7 @@ def document_of(notice: Notice, run: Run, tail: str, headline: str, host: str) -
         "task": run.task,
         "host": host,
         "run": _run_document(run),
+        "step": None if culprit is None else {"step": culprit.step, **_run_document(culprit)},
         "more": notice.more,
         "output_tail": tail,
     }
@@ -184,9 +191,12 @@ def _moment(instant: Micros | None) -> str | None:
 # --- mail -----------------------------------------------------------------------------------------------
 
 
-def _body(notice: Notice, run: Run, tail: str, headline: str, zone: tzinfo) -> str:
+def _body(
+    notice: Notice, run: Run, tail: str, headline: str, zone: tzinfo, culprit: Run | None = None
+) -> str:
     facts = {
         "run": run.id,
+        "step": f"{culprit.step}, {culprit.task}, run {culprit.id}" if culprit else "",
         "trigger": run.trigger.value,
         "tick": _local(run.tick, zone),
         "started": _local(run.started_at, zone),
@@ -201,8 +211,15 @@ def _body(notice: Notice, run: Run, tail: str, headline: str, zone: tzinfo) -> s
     if tail:
         lines += ["", "output, its end:", *_indented(tail)]
     if notice.occasion is not Occasion.TEST:
-        lines += ["", f"jobrunner logs {short_id(run.id)}" if run.attempt else f"jobrunner why {run.task}"]
+        lines += ["", _next_step(run, culprit)]
     return "\n".join([*lines, ""])
+
+
+def _next_step(run: Run, culprit: Run | None) -> str:
+    heard = culprit or run
+    if heard.attempt:
+        return f"jobrunner logs {short_id(heard.id)}"
+    return f"jobrunner show {short_id(run.id)}" if run.join else f"jobrunner why {run.task}"
 
 
 def _took(run: Run) -> str:

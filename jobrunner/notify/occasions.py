@@ -10,9 +10,11 @@ from ..model import MISSED, Reason, Run, State
 from ..plan import Notify, Occasion
 from ..policy import LATE
 from . import Notice
+from .whole import Whole
 
 UNWRITTEN: Micros = 60 * SECOND  # how long the row of a tick may take to be written
 LOOK_AGAIN: Micros = SECOND
+LOOK_AT_WHOLE: Micros = 5 * SECOND  # the end of each step is a reason to look at once
 AFTER_EXPIRY: Micros = 2 * SECOND  # the storage ends late runs in its next turn
 ENDED = (State.SUCCEEDED, State.FAILED)
 NOT_WANTED_SO = MISSED | {Reason.OVERLAP, Reason.BLOCKED, Reason.LOCK_BUSY, Reason.EXPIRED}
@@ -31,6 +33,11 @@ def of_end(state: State, notify: Notify, *, failing: bool) -> Iterable[Occasion]
     if not failing:
         possible.discard(Occasion.RECOVERY)
     return [each for each in notify.on if each in possible]
+
+
+def of_whole(notify: Notify) -> Iterable[Occasion]:
+    """What the end of a pipeline may be told as."""
+    return [each for each in (Occasion.FAILURE, Occasion.RECOVERY, Occasion.SUCCESS) if each in notify.on]
 
 
 def of_tick(notify: Notify) -> Iterable[Occasion]:
@@ -67,6 +74,19 @@ def judge(notice: Notice, run: Run | None, before: Run | None, *, now: Micros, m
     return Judgement(wait=LOOK_AGAIN) if unwritten else DROP
 
 
+def judge_whole(
+    notice: Notice, root: Run, whole: Whole, before: Run | None, *, now: Micros, tells: bool
+) -> Judgement:
+    """The same for a pipeline; `tells`: its end is this supervisor's to tell."""
+    if notice.occasion is Occasion.MISSED:
+        return _missed(root, now)
+    if notice.occasion is Occasion.LATE:
+        return _late_whole(root, whole.began, now)
+    if not root.state.is_final:
+        return Judgement(wait=LOOK_AT_WHOLE)
+    return TELL if tells and _came_true(notice.occasion, root, before) else DROP
+
+
 def _came_true(occasion: Occasion, run: Run, before: Run | None) -> bool:
     if occasion is Occasion.FAILURE:
         return run.state is State.FAILED
@@ -92,6 +112,15 @@ def _late(run: Run, now: Micros) -> Judgement:
         return Judgement(wait=wait) if wait > 0 else TELL
     began = run.started_at if run.attempt == 1 else None
     return TELL if began is not None and began - run.due_at > LATE else DROP
+
+
+def _late_whole(root: Run, began: Micros | None, now: Micros) -> Judgement:
+    if root.missed:
+        return TELL
+    if began is None and not root.state.is_final:
+        wait = root.due_at + LATE - now
+        return Judgement(wait=wait) if wait > 0 else TELL
+    return TELL if began is not None and began - root.due_at > LATE else DROP
 
 
 def ended_before(run: Run, others: Collection[Run]) -> Run | None:

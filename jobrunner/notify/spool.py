@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from ..digest import sha256
 from ..plain import from_plain, to_plain
 from . import Notice
 
 FOLDER = "notices"
+MOST_SHOWN = 1000  # bytes of a damaged file
+
+
+class Damaged(NamedTuple):
+    """A file that held no notice."""
+
+    file: str
+    error: str
+    content: str  # its beginning
+
+
+class Left(NamedTuple):
+    """What is in the spool of others: notices, the oldest first, and files that hold none."""
+
+    notices: list[Notice]
+    damaged: list[Damaged]
 
 
 class Spool:
@@ -45,14 +62,12 @@ class Spool:
         with suppress(OSError):
             self._path(notice).unlink()
 
-    def left_by_others(self, alive: Collection[str]) -> list[Notice]:
-        """The notices of supervisors that are not alive; what is damaged is removed."""
-        return [notice for notice in self.notices() if notice.owner not in alive]
-
-    def notices(self) -> Iterator[Notice]:
-        """All notices, the oldest first."""
-        found = [notice for path in self._folder.glob("*.json") if (notice := _read(path)) is not None]
-        yield from sorted(found, key=lambda notice: notice.born_at)
+    def left_by_others(self, alive: Collection[str]) -> Left:
+        """What supervisors have left that are not alive; what is damaged is removed, whosever it was."""
+        found = [each for path in self._folder.glob("*.json") if (each := _read(path)) is not None]
+        notices = [each for each in found if isinstance(each, Notice) and each.owner not in alive]
+        notices.sort(key=lambda notice: notice.born_at)
+        return Left(notices, [each for each in found if isinstance(each, Damaged)])
 
     def close(self) -> None:
         """Remove the folder, if nothing is left in it."""
@@ -60,15 +75,21 @@ class Spool:
             self._folder.rmdir()
 
     def _path(self, notice: Notice) -> Path:
-        name = sha256("\0".join(notice.key).encode("utf-8", "surrogatepass")).hexdigest()
+        whose = "\0".join((*notice.key, notice.owner))  # of a pipeline, several may have one
+        name = sha256(whose.encode("utf-8", "surrogatepass")).hexdigest()
         return self._folder / f"{name[:32]}.json"
 
 
-def _read(path: Path) -> Notice | None:
+def _read(path: Path) -> Notice | Damaged | None:
+    """The notice in this file; None when somebody has delivered it meanwhile."""
+    content = b""
     try:
-        return from_plain(Notice, json.loads(path.read_bytes()))
-    except (ValueError, TypeError, AttributeError, KeyError):
+        content = path.read_bytes()
+        return from_plain(Notice, json.loads(content))
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
         path.unlink(missing_ok=True)
-    except OSError:  # somebody delivered it meanwhile
-        pass
-    return None
+        return Damaged(
+            str(path), f"{type(error).__name__}: {error}", content[:MOST_SHOWN].decode("utf-8", "replace")
+        )
+    except OSError:
+        return None

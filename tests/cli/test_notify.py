@@ -18,6 +18,8 @@ tasks:
   b: {{command: "true"}}
   c: {{command: "true", notify: {{command: "cat > told.json"}}}}
   d: {{command: "true", notify: null}}
+pipelines:
+  p: {{steps: [a], notify: {{command: "cat > whole.json"}}}}
 """)
         done = project.jobrunner("notify", "--test")
         assert (done.returncode, done.stderr) == (0, "")
@@ -25,11 +27,13 @@ tasks:
             "✓ a: mail ops@example.com",
             "✓ a: webhook 127.0.0.1",
             "✓ c: command cat > told.json",
+            "✓ p: command cat > whole.json",
         ]
         [mail] = server.mails.items
         assert mail["Subject"].endswith("a sends a test")
         assert [each["occasion"] for each in told.documents.items] == ["test"]
         assert json.loads((project.folder / "told.json").read_text())["task"] == "c"
+        assert json.loads((project.folder / "whole.json").read_text())["task"] == "p"
 
 
 def test_what_does_not_arrive_is_exit_code_1(project: Project) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobrunner.config.compile import compile_file
-from jobrunner.plan import Mail
+from jobrunner.plan import Mail, Notify, Occasion
 
 TASK = "tasks:\n  a:\n    command: date\n"
 
@@ -99,3 +99,39 @@ def test_a_sendmail_that_is_not_there_is_a_warning_where_mail_is_wanted(tmp_path
     assert problems(tmp_path, mail + TASK) == []
     [warning] = problems(tmp_path, f"{mail}{TASK}    notify: {{mail: root}}\n")
     assert warning == f"5: no-sendmail: mail goes by {tmp_path}/none, which is not there"
+
+
+PIPELINE = f"{TASK}pipelines:\n  p:\n    steps: [a]\n"
+
+
+def test_a_pipeline_tells_as_a_task_does(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.yaml"
+    notify = "{on: [success, late], mail: root, command: 'page ${X}'}"
+    file.write_text(f"env: {{WHO: ops}}\n{PIPELINE}    notify: {notify}\n")
+    plan = compile_file(str(file), environ={}).plan
+    assert plan is not None
+    pipeline = plan.pipelines["p"]
+    assert pipeline.notify == Notify(
+        on=(Occasion.SUCCESS, Occasion.LATE), mail=("root",), command="page ${X}"
+    )
+    assert dict(pipeline.env) == {"WHO": "ops"}
+
+
+@pytest.mark.parametrize(
+    ("notify", "problem"),
+    [
+        ("{on: [failure]}", "missing-key: notify: no channel is given"),
+        ("{mial: root}", "unknown-key: unknown key 'mial' in notify of pipeline 'p'"),
+        ("{mail: 'a b'}", "bad-value: notify.mail: got 'a b', expected an address"),
+    ],
+)
+def test_a_notify_of_a_pipeline_that_tells_nobody_is_an_error(
+    notify: str, problem: str, tmp_path: Path
+) -> None:
+    found = problems(tmp_path, f"{PIPELINE}    notify: {notify}\n")
+    assert any(problem in each for each in found), found
+
+
+def test_a_pipeline_whose_mail_cannot_leave_is_a_warning(tmp_path: Path) -> None:
+    text = f"mail: {{sendmail: /no/such/sendmail}}\n{PIPELINE}    notify: {{mail: root}}\n"
+    assert any("no-sendmail" in each for each in problems(tmp_path, text))

@@ -11,8 +11,9 @@ import pytest
 
 from jobrunner.durations import HOUR, SECOND
 from jobrunner.errors import StorageUnavailable
-from jobrunner.events import Notified, NotNotified
+from jobrunner.events import NoticeLost, Notified, NotNotified
 from jobrunner.herald import DELAYS, Herald
+from jobrunner.logs import words
 from jobrunner.model import Ended, Ending, State
 from jobrunner.notify import Notice, Occasion
 from jobrunner.notify.courier import Answers, Courier
@@ -57,8 +58,8 @@ class Pigeon:
 class Told:
     """A stage with a herald that hears of every event, as the supervisor wires it."""
 
-    def __init__(self, folder: Path, **task: Any) -> None:
-        self.stage = Stage(a_task(notify=TOLD, **task), a_task("other"))
+    def __init__(self, folder: Path, stage: Stage | None = None, **task: Any) -> None:
+        self.stage = stage or Stage(a_task(notify=TOLD, **task), a_task("other"))
         self.pigeon = Pigeon()
         self.spool = Spool(str(folder))
         self.folder = folder / "notices"
@@ -261,10 +262,16 @@ def test_where_several_supervisors_work_each_success_may_be_a_recovery(told: Tol
     assert told.herald._failing is None
 
 
-def test_a_damaged_file_of_the_spool_is_removed(tmp_path: Path) -> None:
+def test_a_damaged_file_of_the_spool_is_told_and_removed(tmp_path: Path) -> None:
     told = Told(tmp_path)
     told.folder.mkdir()
-    (told.folder / "x.json").write_text("{")
+    (told.folder / "x.json").write_text('{"task": "backup\x1b')
     told.begin()
     assert told.files() == 0
+    [lost] = told.stage.told(NoticeLost)
+    assert (lost.file, lost.content) == (str(told.folder / "x.json"), '{"task": "backup\x1b')
+    line = words(lost)
+    assert line is not None
+    assert "a notification is lost" in line.words
+    assert line.fields["content"] == lost.content
     told.stage.close()

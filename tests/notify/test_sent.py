@@ -100,6 +100,30 @@ tasks:
     assert told["run"]["exit_code"] == 0
 
 
+def test_the_end_of_a_pipeline_is_told_once_with_the_step_that_failed(project: Project) -> None:
+    project.write("""
+pipelines:
+  nightly:
+    steps: [extract, load]
+    notify: {on: [failure, recovery, success], command: cat >> told; echo >> told}
+tasks:
+  extract: {command: echo extracted}
+  load: {command: echo loading; test -e good}
+""")
+    supervisor = project.start()
+    assert project.jobrunner("enqueue", "nightly", "--wait").returncode == 1
+    supervisor.wait_for("notified", occasion="failure")
+    (project.folder / "good").touch()
+    assert project.jobrunner("enqueue", "nightly", "--wait").returncode == 0
+    for occasion in ("recovery", "success"):
+        supervisor.wait_for("notified", occasion=occasion)
+    told = [json.loads(line) for line in (project.folder / "told").read_text().splitlines()]
+    assert told[0]["text"] == "nightly failed: load, exit 1"
+    assert told[0]["output_tail"] == "loading\n"
+    assert sorted(each["occasion"] for each in told[1:]) == ["recovery", "success"]
+    assert {each["task"] for each in told} == {"nightly"}
+
+
 def test_mail_goes_by_a_sendmail_where_no_server_is_named(project: Project) -> None:
     program = project.write(SENDMAIL, "sendmail.sh")
     program.chmod(0o755)
