@@ -39,6 +39,8 @@ class JobRunnerError(Exception):
         super().__init__(message)
         self.message = message
         self.help = help
+        if help:
+            self.add_note(help)  # a traceback shows it too
 
 
 class ConfigError(JobRunnerError):

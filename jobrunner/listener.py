@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from .codec import encode_arguments
@@ -180,9 +180,15 @@ class Listener:
         self._feed()
 
     def finish(self) -> None:
-        """Let the receivers hear what waits, for a moment; nothing runs any more but this loop."""
+        """Let the receivers hear what waits, and leave, for a moment; nothing runs any more but this loop."""
+        self._turn_while(lambda: bool(self._waiting or self._told))
+        if self._pool is not None:
+            self._pool.retire()
+            self._turn_while(lambda: self._pool is not None and self._pool.workers() > 0)
+
+    def _turn_while(self, holds: Callable[[], bool]) -> None:
         end = self._loop.monotonic() + LAST_MOMENT
-        while (self._waiting or self._told) and (rest := end - self._loop.monotonic()) > 0:
+        while holds() and (rest := end - self._loop.monotonic()) > 0:
             self._loop.turn(rest)
 
     def close(self) -> None:

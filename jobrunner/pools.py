@@ -141,6 +141,11 @@ class Pools:
         for _, each in self._all():
             each.recall()
 
+    def part(self) -> None:
+        """Let every worker leave in order: nothing is to be executed any more."""
+        for _, each in self._all():
+            each.retire()
+
     def close(self) -> None:
         """End every process of every pool now."""
         if self._looking is not None:

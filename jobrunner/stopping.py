@@ -25,6 +25,7 @@ LAST_WORD = 0.3  # seconds, for a storage that still hangs at a forced end: nobo
 ONE_WISH: Micros = SECOND // 4  # `timeout` and service managers signal a process and then its group as well
 TELLING: Micros = 10 * SECOND  # at an orderly end, for notifications to be delivered; the rest is told later
 HURRY: Micros = SECOND  # TERM to KILL after a second signal: the whole end takes at most 2 s (semantics 29)
+PARTING: Micros = 6 * SECOND  # at an orderly end, for workers to leave: they take five at most
 ASK_PAUSE: Micros = SECOND  # before a storage that did not answer is asked again whether work is left
 
 
@@ -119,6 +120,23 @@ class Stop:
         if self._crew is not None:
             self._crew.service.patience = LAST_WORD
         self._loop.stop()
+
+    # --- after the last turn ------------------------------------------------------------------------
+
+    def part(self) -> None:
+        """Workers leave in order: what their modules do at the end of a process is done; then all is told."""
+        if self._crew is None:
+            return
+        self._crew.pools.part()
+        end = self._loop.monotonic() + PARTING
+        while self._crew.pools.workers() and self._is_patient and (rest := end - self._loop.monotonic()) > 0:
+            self._loop.turn(rest)
+        if self._is_patient:
+            self._crew.listener.finish()
+
+    @property
+    def _is_patient(self) -> bool:
+        return not (self.is_hurried or self.is_forced)
 
     # --- by itself ----------------------------------------------------------------------------------
 

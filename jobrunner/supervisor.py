@@ -199,8 +199,8 @@ class Supervisor:
                         with self._attending(storage):
                             self._begin(storage)
                             self._loop.run()
-                        if not (self._lost or self._stop.is_hurried or self._stop.is_forced):
-                            self._listener.finish()
+                        if not self._lost:
+                            self._stop.part()
                 finally:
                     left = self._dispatcher.unwritten  # before they are closed
                     pools.close()

@@ -122,6 +122,8 @@ def _described(task: Task[..., Any]) -> dict[str, object]:
 
 def _unreachable(task: Task[..., Any], call: str) -> str:
     """Why a worker would not find the function under its name; "" when it would."""
+    if "<lambda>" in call:
+        return "it is a lambda, which has no name that a worker finds it by: write a def"
     if "<" in call:
         return "it is declared inside a function, where no worker finds it: move it to the top of its module"
     module, _, path = call.partition(":")

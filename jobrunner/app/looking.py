@@ -11,7 +11,7 @@ from .. import client
 from ..catalogue import Entry
 from ..clock import Clock
 from ..durations import Micros, to_micros
-from ..errors import UsageError
+from ..errors import NotFound, UsageError
 from ..ids import new_id
 from ..model import NewRun, Run, State
 from ..storage import ClientStorage, Pause, Revocation, RunFilter
@@ -74,6 +74,8 @@ class Looking:
         limit: int = 50,
     ) -> list[RunRecord]:
         """Runs, newest first: of these states, tasks and triggers, created from `since` until `until`."""
+        if limit < 1:
+            raise UsageError(f"limit: got {limit}, expected at least 1")
         which = RunFilter(
             tasks=_texts(task),
             states=tuple(_state(each) for each in _texts(state)),
@@ -126,9 +128,11 @@ class Looking:
     ) -> None:
         """Start no runs of a task, of a pool, or (neither is named) at all; until `until`, or `resume`.
 
-        Enqueues wait meanwhile, and ticks are recorded as skipped. Raises NotFound for an unknown task.
+        Enqueues wait meanwhile, and ticks are recorded as skipped. NotFound: an unknown task or pool.
         """
         target = self._target(task, pool)
+        if pool is not None:
+            self._demand_pool(pool)
         pause = Pause(
             target=target, since=self.clock.now(), until=self._instant(until), by=_user(), reason=reason
         )
@@ -145,6 +149,14 @@ class Looking:
             self._demand_task(task)
             return f"task:{task}"
         return "all" if pool is None else f"pool:{pool}"
+
+    def _demand_pool(self, name: str) -> None:
+        """Raise NotFound for a pool that nobody has published; before anything is, any may be meant."""
+        catalogue = self.storage.catalogue()
+        known = [] if catalogue is None else [pool.name for pool in catalogue.pools]
+        if known and name not in known:
+            help_line = client.nearest(name, known) or f"pools: {', '.join(known)}"
+            raise NotFound(f"no pool {name!r}", help=help_line)
 
     # ---- marks
 

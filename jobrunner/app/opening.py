@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 from ..context import asking
-from ..errors import ConfigError
+from ..errors import ConfigError, UsageError
 from ..storage import ClientStorage, open_storage
 
 _left_behind: list[ClientStorage] = []  # opened before a fork: kept, so that nothing closes them here
@@ -42,6 +42,7 @@ class Opening:
                 raise
             url = way.url
         if way is None or way.url != url:
+            _demand_within_reach(url)
             return open_storage(url)
         from ..storage.remote import RemoteStorage
 
@@ -62,6 +63,15 @@ class Opening:
         if self._storage is not None:
             _left_behind.append(self._storage)
         self._process, self._lock, self._storage = os.getpid(), threading.Lock(), None
+
+
+def _demand_within_reach(url: str) -> None:
+    """What is kept in the memory of a supervisor is not to be had from another process."""
+    if url == "memory://":
+        raise UsageError(
+            "memory:// is the memory of a supervisor: nothing that is enqueued here would reach it",
+            help="enqueue from inside its tasks, or write backend: sqlite:///PATH; for tests immediate=True",
+        )
 
 
 def url_of(file: str | None, backend: str | None) -> str:

@@ -192,6 +192,11 @@ def _term(key: str, value: Any) -> dict[str, Any]:
         return {"replaces": _replaces(value)}
     if value is None or key in ("unique_key", "connection") or isinstance(value, datetime):
         return {key: value}
+    if key == "eta":
+        raise UsageError(
+            f"eta: got {value!r:.100}, expected a datetime",
+            help='a time from now is a delay: delay="5m"; a text is read by datetime.fromisoformat',
+        )
     if key in ("priority", "retries"):
         return {key: _whole(key, value)}
     return {key: duration(value, key)}

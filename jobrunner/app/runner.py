@@ -13,12 +13,13 @@ from .. import client
 from ..catalogue import Entry
 from ..clock import Clock, SystemClock
 from ..codec import LIMIT
-from ..context import current_run
+from ..context import run_here
 from ..durations import SECOND, parse_size
-from ..errors import UsageError
+from ..errors import NotFound, UsageError
 from ..hooks import Signal
 from ..model import NewRun, Reason, Run, State
 from ..notices import births
+from ..place import shown
 from ..storage import ClientStorage, RunFilter
 from .births import Entries, Occasion, born, own_entry, rescheduled, woven
 from .handle import RunGroup, RunHandle
@@ -183,6 +184,8 @@ class JobRunner(Hooking, Looking):
         """
         if isinstance(what, Node):
             return self._enqueue_node(node_of(what, args, kwargs))
+        if not isinstance(what, str | Task):
+            raise UsageError(f"enqueue: got {what!r:.100}, expected a task, its name, or a pipeline")
         task = self[what] if isinstance(what, str) else what
         return self._enqueue(task, args or None, kwargs, task.terms)
 
@@ -202,8 +205,14 @@ class JobRunner(Hooking, Looking):
         self, calls: Iterable[tuple[str | Task[..., Any], Sequence[Any], Mapping[str, Any]]]
     ) -> RunGroup[Any]:
         """Enqueue many runs in one write: (task or its name, args, kwargs) each. All of them, or none."""
+        listed = list(calls)
+        for each in listed:
+            if not (isinstance(each, tuple) and len(each) == 3):
+                raise UsageError(
+                    f"enqueue_many: got {each!r:.100}, expected (task or its name, args, kwargs)"
+                )
         found = [
-            (self[task] if isinstance(task, str) else task, args, kwargs) for task, args, kwargs in calls
+            (self[task] if isinstance(task, str) else task, args, kwargs) for task, args, kwargs in listed
         ]
         return self._enqueue_each(found)
 
@@ -257,7 +266,7 @@ class JobRunner(Hooking, Looking):
             run = born(task, entries[task.name], args, kwargs, task.terms, self._occasion(task.terms))
             heads.append(len(rows))
             rows.extend(self._rows(run, entries[task.name], task.terms))
-        handles = self._add(rows)
+        handles = self._add(rows, connection=_connection_of(calls))
         return RunGroup(self, [handles[head] for head in heads])
 
     def _entry(self, task: Task[..., Any]) -> Entry:
@@ -268,8 +277,12 @@ class JobRunner(Hooking, Looking):
         if task.function is not None:
             return own_entry(task)
         catalogue = self.storage.catalogue()
-        known = {*self._tasks, *(() if catalogue is None else catalogue.tasks)}
-        raise client.unknown_task(task.name, known)
+        if catalogue is None:
+            raise NotFound(
+                f"nobody knows of {task.name} yet: no supervisor has run on {shown(self.storage.url)}",
+                help=f"start it: jobrunner run {self.file or 'MODULE:JOBS'}",
+            )
+        raise client.unknown_task(task.name, {*self._tasks, *catalogue.tasks})
 
     def _demand_task(self, name: str) -> None:
         self._entry(self[name])
@@ -323,7 +336,11 @@ class JobRunner(Hooking, Looking):
         return held(self._locks(), name, None if timeout is None else duration(timeout, "timeout") / SECOND)
 
     def _locks(self) -> Locks:
-        current_run()  # raises where no run is executing
+        if run_here() is None:
+            raise UsageError(
+                "jobs.lock() was called where no run is executing: a lock is held by a run",
+                help="call it inside a task that jobrunner executes",
+            )
         if self._bench is not None:
             return self._bench.locks()
         found: Any = self.storage
@@ -392,6 +409,12 @@ class JobRunner(Hooking, Looking):
 
     def _reschedule(self, run: Run, options: CallOptions) -> RunHandle[Any]:
         """The copy goes in before the run is taken back: a crash between the two loses neither."""
+        if run.join is not None or run.pipeline is not None:
+            raise UsageError(
+                f"run {run.id} of {run.task} is {'a pipeline' if run.pipeline is None else 'a step of one'}: "
+                "it cannot be rescheduled",
+                help="cancel() the pipeline, and enqueue it with other options",
+            )
         if run.state not in (State.SCHEDULED, State.QUEUED, State.RETRYING):
             raise UsageError(
                 f"run {run.id} of {run.task} is {run.state.value}: only one that waits can be rescheduled",
@@ -402,6 +425,14 @@ class JobRunner(Hooking, Looking):
         handle = self._add([rescheduled(run, self._entry(self[run.task]), terms, occasion)])[0]
         self.storage.cancel([run.id], occasion.now, reason=Reason.SUPERSEDED.value)
         return handle
+
+
+def _connection_of(calls: Sequence[tuple[Task[..., Any], Sequence[Any], Mapping[str, Any]]]) -> Any:
+    """The caller's connection in whose transaction these are enqueued: that of all, or of none."""
+    given = {id(task.terms.connection): task.terms.connection for task, _, _ in calls}
+    if len(given) > 1:
+        raise UsageError("connection: calls of one write have the same one, or none", help="make two writes")
+    return next(iter(given.values()), None)
 
 
 def _is_same(one: Callable[..., Any] | None, other: Callable[..., Any] | None) -> bool:

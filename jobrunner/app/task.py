@@ -66,6 +66,11 @@ class Task(Generic[P, R]):
         `id` names the run: the same one again adds nothing. While a run with the `unique_key` is not final,
         another one is refused, and the handle is on that run; `on_conflict="replace"` takes its place.
         """
+        if args is not None and not isinstance(args, tuple | list):
+            raise UsageError(
+                f"schedule: got {args!r:.100}, expected the arguments as a tuple",
+                help=f"write {self.name}.schedule(({args!r:.60},), delay=...)",
+            )
         return self._enqueue(args, kwargs or {}, self._terms.with_options(options))
 
     def options(self, **options: Unpack[CallOptions]) -> Task[P, R]:

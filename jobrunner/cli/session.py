@@ -152,7 +152,8 @@ class Session:
         if self.has_file():
             from .files import plan_of
 
-            tasks = plan_of(self).tasks  # a file that no supervisor could start with says so here
+            plan = plan_of(self)  # a file that no supervisor could start with says so here
+            tasks = {**plan.tasks, **plan.pipelines}
             if name not in tasks:
                 raise unknown_task(name, tasks)
         raise NotFound(

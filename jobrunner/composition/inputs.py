@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+import re
+from typing import Any, Final, NamedTuple
 
 from ..birth import new_run
 from ..catalogue import Entry
 from ..durations import Micros
-from ..model import Cause, Claim, Condition, Edge, Input, Join, NewRun, Settle, State, Trigger
+from ..model import Cause, Claim, Condition, Edge, Input, Join, NewRun, Reason, Settle, State, Trigger
 from .result import as_json, items_of, with_input
 from .spec import Map, from_text
 from .weave import Before, Entries, Place, Weaver, begin
 
+_EXIT: Final = re.compile(r": exit (\d{1,3})$", re.ASCII)
 _DAMAGE = (ValueError, TypeError, AttributeError, KeyError)
 
 
@@ -42,14 +44,23 @@ def cause_of(claim: Claim, tail: str) -> Cause | None:
     if not _rule(claim).get("cause") or not claim.inputs:
         return None
     ended = claim.inputs[0]
+    reason = ended.reason or ended.outcome or ended.state.value
+    if ended.reason == Reason.UPSTREAM_FAILED and ended.error is not None:
+        reason = ended.error  # of a block: which of its members, and why
     return Cause(
         task=ended.task,
         run_id=ended.run_id,
         state=ended.state.value,
-        reason=ended.reason or ended.outcome or ended.state.value,
-        exit_code=ended.exit_code,
+        reason=reason,
+        exit_code=ended.exit_code if ended.exit_code is not None else _exit_code(reason),
         output_tail=tail,
     )
+
+
+def _exit_code(reason: str) -> int | None:
+    """That of the member which a block names: `backup (RUN): exit 3`."""
+    found = _EXIT.search(reason)
+    return None if found is None else int(found[1])
 
 
 def called_for(claim: Claim) -> Input | None:

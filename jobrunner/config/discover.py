@@ -59,6 +59,13 @@ def find_config(explicit: str | None, environ: Mapping[str, str], cwd: str | os.
 def _named(name: str, path: str, by: str) -> str:
     if target_of(path) is not None:
         return name if os.path.abspath(name) == os.path.abspath(path) else path
+    module = path.removesuffix(".py")
+    if os.path.isfile(f"{module}.py") and (path.endswith(".py") or not os.path.exists(path)):
+        stem = os.path.basename(module)
+        raise ConfigError(
+            f"{name} is a Python module, not a file of tasks{by}",
+            help=f"name the JobRunner in it: {stem}:jobs, if it is called jobs there",
+        )
     if not os.path.exists(path):
         raise ConfigError(f"there is no file {name}{by}", help=f"looked for {os.path.abspath(path)}")
     return name if os.path.exists(name) else path

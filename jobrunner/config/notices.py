@@ -14,7 +14,6 @@ from .problems import Findings, Place
 from .schema import MailModel, NotifyModel
 from .sources import Part
 
-CHANNELS: Final = ("mail", "webhook", "command")
 _PORT: Final = 25
 _TLS: Final = {587: "starttls", 465: "implicit"}
 

@@ -16,7 +16,6 @@ _WORDS: Final = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y
 _SAFE: Final = r"\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff"
 _UNSAFE: Final = re.compile(f"[^{_SAFE}]")
 _LINES: Final = re.compile(rf"(?:[!-~][{_SAFE}]*\n)(?:(?:[!-~][{_SAFE}]*)?\n)*[!-~][{_SAFE}]*\n")
-_FOLDED: Final = 100  # a longer value is not folded: a command stays one line
 _ORDER: Final = ("user", "command", "shell", "stdin", "schedule", "timezone")
 _INTERPOLATED: Final = frozenset(("shell", "stdin", "cwd", "timezone"))
 

@@ -18,6 +18,7 @@ def hear(modules: Sequence[str], told: dict[str, object]) -> None:
             importlib.import_module(module)
         except Exception as error:
             failed.append(f"{module}: {type(error).__name__}: {error}")
+    hooks.start()
     notice = from_plain(Notice, told)
     if notice.signal is not Signal.EXECUTING:
         hooks.send(notice)

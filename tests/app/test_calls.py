@@ -455,11 +455,15 @@ def test_runs_are_listed_by_state_task_and_time_newest_first(jobs: JobRunner) ->
 def test_a_pause_has_a_target_an_end_and_a_reason(jobs: JobRunner) -> None:
     publish(jobs, "add")
     jobs.pause("add", until=START + timedelta(hours=1), reason="repair")
-    jobs.pause(pool="io")
+    jobs.pause(pool="commands")
     jobs.pause()
     found = {each.target: (each.until, each.reason) for each in jobs.storage.pauses(NOON)}
-    assert found == {"task:add": (NOON + 3600 * SECOND, "repair"), "pool:io": (None, ""), "all": (None, "")}
-    assert (jobs.resume("add"), jobs.resume("add"), jobs.resume(pool="io")) == (True, False, True)
+    assert found == {
+        "task:add": (NOON + 3600 * SECOND, "repair"),
+        "pool:commands": (None, ""),
+        "all": (None, ""),
+    }
+    assert (jobs.resume("add"), jobs.resume("add"), jobs.resume(pool="commands")) == (True, False, True)
     with pytest.raises(NotFound):
         jobs.pause("ad")
 

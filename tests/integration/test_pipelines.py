@@ -26,7 +26,9 @@ def fail_until_go(*given):
     import os
     if not os.path.exists("go"): raise ValueError("not yet")
     return given[-1] if given else None
-def told(): return [current_run().cause.task, current_run().cause.state, current_run().cause.reason]
+def told():
+    cause = current_run().cause
+    return [cause.task, cause.state, cause.reason, cause.exit_code]
 def width(width, height=1): return [width, height]
 def size(): return {"width": 3}
 """
@@ -177,7 +179,7 @@ def test_a_failure_is_told_to_its_handlers_and_stops_what_follows(project: Proje
         rows = {row.step: over(storage, row.id) for row in storage.runs(RunFilter(pipeline=run["id"]))}
     assert (rows["2"].state, rows["2"].reason) == (State.SKIPPED, "upstream failed")
     assert json.loads(rows["1.f1"].result or "") == "bad exit 3 3"
-    assert json.loads(rows["f1"].result or "") == ["report", "failed", "upstream failed"]
+    assert json.loads(rows["f1"].result or "") == ["report", "failed", run["error"], 3]
     assert run["error"] == f"bad ({rows['1'].id}): exit 3"
 
 
@@ -245,7 +247,7 @@ def test_a_pipeline_has_its_time(project: Project) -> None:
     assert (run["state"], run["outcome"]) == ("failed", "timeout")
     with client(project) as storage:
         rows = {row.step: over(storage, row.id) for row in storage.runs(RunFilter(pipeline=run["id"]))}
-    assert json.loads(rows["f1"].result or "") == ["report", "failed", "timeout"]
+    assert json.loads(rows["f1"].result or "") == ["report", "failed", "timeout", None]
 
 
 # --- one thing, however it is started ---------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobrunner import JobRunner
-from tests.live import Project, wait_until
+from tests.live import PATIENCE, Project, wait_until
 
 FILE = """
 modules: [work]
@@ -230,6 +230,75 @@ def test_what_a_dead_supervisor_ran_is_heard_from_the_next_one(project: Project)
         "interrupted 1 interrupted",
         "complete 2 ok",
     ]
+
+
+HOOKED = """
+from pathlib import Path
+from jobrunner import JobRunner, current_run
+import os
+
+HERE = Path(__file__).parent
+jobs = JobRunner(HERE / "jobs.yaml")
+
+def note(text):
+    with open(HERE / "hooks", "a") as file:
+        file.write(f"{text} {os.getpid()}\\n")
+
+@jobs.on_startup
+def up():
+    note("up")
+
+@jobs.on_shutdown
+def down():
+    note("down")
+
+@jobs.signal("complete")
+def done(notice):
+    note("told")
+
+def pool_down():
+    note("pool")
+
+@jobs.task
+def plain(): note("plain")
+
+@jobs.task(pool="threads")
+def threaded(): note("threads")
+
+@jobs.task(pool="greenlets")
+def green(): note("greenlets")
+
+@jobs.task(pool="loop")
+async def later(): note("loop")
+"""
+
+
+def test_workers_of_every_kind_and_the_listener_are_told_of_the_end_of_the_service(project: Project) -> None:
+    # rule 29
+    ends = 'on_shutdown: "hooked:pool_down"'
+    project.write(
+        "modules: [hooked]\npools:\n"
+        f"  default: {{slots: 1, {ends}}}\n"
+        f"  threads: {{kind: thread, slots: 2, {ends}}}\n"
+        f"  greenlets: {{kind: greenlet, slots: 2, {ends}}}\n"
+        f"  loop: {{kind: async, slots: 2, {ends}}}\n"
+    )
+    project.write(HOOKED, "hooked.py")
+    supervisor = project.start()
+    with JobRunner(project.file) as jobs:
+        names = ("plain", "threaded", "green", "later")
+        jobs.enqueue_many([(name, [], {}) for name in names]).wait(timeout=PATIENCE)
+
+    def lines() -> list[list[str]]:
+        return [line.split() for line in (project.folder / "hooks").read_text().splitlines()]
+
+    wait_until(lambda: [word for word, _ in lines()].count("told") == 4, project.logs)
+    assert supervisor.stop() == 0
+    for task in ("plain", "threads", "greenlets", "loop"):
+        pid = next(pid for word, pid in lines() if word == task)
+        assert [word for word, of in lines() if of == pid] == ["up", task, "down", "pool"]
+    listener = next(pid for word, pid in lines() if word == "told")
+    assert [word for word, of in lines() if of == listener] == ["up", *["told"] * 4, "down"]
 
 
 def test_an_orderly_end_lets_the_receivers_hear_what_waits(project: Project) -> None:
