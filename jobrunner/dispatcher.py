@@ -69,8 +69,8 @@ def _standing(settled: list[Settle], refused: list[Settle]) -> list[Settle]:
     """Those of these settles that the storage took."""
     if not refused:
         return settled
-    late = {(settle.seq, settle.claim_no) for settle in refused}
-    return [settle for settle in settled if (settle.seq, settle.claim_no) not in late]
+    late = {(settle.id, settle.claim_no) for settle in refused}
+    return [settle for settle in settled if (settle.id, settle.claim_no) not in late]
 
 
 @dataclass(slots=True)
@@ -125,7 +125,8 @@ class Dispatcher:
         self._on_quiet = on_quiet
         self._on_lost = on_lost
         self._executors: dict[str, Executor] = {}
-        self._going: dict[tuple[int, int], Going] = {}
+        # By run id: a server that was set back to an earlier state gives numbers and claims out again.
+        self._going: dict[str, Going] = {}
         self._pending = Pending()
         self._in_flight: Pending | None = None
         self._asked = False  # a turn is wanted
@@ -159,6 +160,11 @@ class Dispatcher:
         """Somebody added or changed something: take a turn soon."""
         self._dry = False
         self._ask()
+
+    def doubt(self) -> None:
+        """What the storage answered last may not stand: look what is running under this owner, then go on."""
+        self._unsure = True
+        self.wake()
 
     def stop_claiming(self) -> None:
         """Claim nothing more; completions are still recorded."""
@@ -215,7 +221,7 @@ class Dispatcher:
 
     def ended(self, call: Call, ended: Ended) -> None:
         """The attempt is over: its run's next row rides in the next exchange."""
-        going = self._going.pop((call.seq, call.claim_no), None)
+        going = self._going.pop(call.run_id, None)
         if going is None:
             return
         if ended.ending is Ending.CANCELLED and going.cancelled:
@@ -346,11 +352,11 @@ class Dispatcher:
     def _looked_back(self, found: tuple[Exchange, list[Claim]]) -> None:
         """Adopt what an unanswered exchange has claimed: running, and neither going here nor ended here."""
         answer, mine = found
-        known = {*self._going, *((settle.seq, settle.claim_no) for settle in self._pending.settled)}
-        lost = [claim for claim in mine if (claim.seq, claim.claim_no) not in known]
+        ended = {(settle.id, settle.claim_no) for settle in self._pending.settled}
+        lost = [claim for claim in mine if (claim.id, claim.claim_no) not in ended]
         # A settle that queued its run again, which was then claimed anew, all in one unanswered exchange.
-        again = {claim.seq for claim in lost}
-        answer = answer._replace(refused=[each for each in answer.refused if each.seq not in again])
+        again = {claim.id for claim in lost}
+        answer = answer._replace(refused=[each for each in answer.refused if each.id not in again])
         self._adopt(lost)
         self._asked = True  # this turn has claimed nothing
         self._answered(answer)
@@ -359,6 +365,8 @@ class Dispatcher:
         """Start these. Whether one was claimed with its lock or to be refused is not known: it goes back."""
         plain = []
         for claim in lost:
+            if self._is_going(claim):
+                continue
             task = self._plan.tasks.get(claim.task)
             if task is not None and task.lock is not None:
                 self._put_back(claim, task)
@@ -375,7 +383,19 @@ class Dispatcher:
         for pool, calls in batches.items():
             self._executors[pool].start(calls)
 
+    def _is_going(self, claim: Claim) -> bool:
+        """Whether an executor has this run, which a server that lost its last writes gives out again.
+
+        What is going on goes on, once, and ends under the claim that the server knows.
+        """
+        going = self._going.get(claim.id)
+        if going is not None:
+            going.claim = claim._replace(pool=going.claim.pool)
+        return going is not None
+
     def _admit(self, claim: Claim, batches: dict[str, list[Call]]) -> None:
+        if self._is_going(claim):
+            return
         task = self._plan.tasks.get(claim.task)
         if claim.refused is not None:
             self._refuse(claim, task)
@@ -396,7 +416,7 @@ class Dispatcher:
         except ValueError as error:
             self._quarantine(claim, task, str(error))
             return
-        self._going[claim.seq, claim.claim_no] = Going(claim, call, self._executors[task.pool])
+        self._going[claim.id] = Going(claim, call, self._executors[task.pool])
         batches.setdefault(task.pool, []).append(call)
 
     def _grow(self, claim: Claim) -> None:
@@ -449,9 +469,11 @@ class Dispatcher:
         )
 
     def _cancel(self, cancels: list[tuple[int, int]]) -> None:
-        for key in cancels:
-            going = self._going.get(key)
-            if going is not None and not going.cancelled:
+        if not cancels:
+            return
+        wanted = set(cancels)
+        for going in list(self._going.values()):
+            if (going.claim.seq, going.claim.claim_no) in wanted and not going.cancelled:
                 going.cancelled = True
                 going.executor.end(going.call, Ending.CANCELLED)
 

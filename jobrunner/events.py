@@ -186,6 +186,13 @@ class LeaseEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnerVoided:
+    """The storage knows this supervisor no more: another one declared it dead, or data was lost."""
+
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
 class GoingOn:
     """The lease is over: this process goes on under a new id, as soon as the storage lets it."""
 
@@ -316,6 +323,7 @@ Event = (
     | TickRefused
     | StorageTrouble
     | GoingOn
+    | OwnerVoided
     | HousekeepingFailed
     | LeaseEnded
     | LeaseLate

@@ -59,7 +59,7 @@ class Listener:
         self._backing = backing
         self._modules: dict[str, frozenset[str]] = {}  # and the signals that their receivers wait for
         self._wanted: frozenset[str] = frozenset()
-        self._unwritten: dict[tuple[int, int], list[Notice]] = {}
+        self._unwritten: dict[tuple[str, int], list[Notice]] = {}
         self._waiting: deque[Notice] = deque(maxlen=MOST_WAITING)
         self._told: dict[int, Notice] = {}  # what the worker has, by the number of its call
         self._numbers = itertools.count(1)
@@ -101,7 +101,7 @@ class Listener:
         if isinstance(event, AttemptEnded | RunRefused | MapGrown):
             notices = self._wanted_of(notices_of(event))
             if notices:
-                self._unwritten[event.settle.seq, event.settle.claim_no] = notices
+                self._unwritten[event.settle.id, event.settle.claim_no] = notices
         elif isinstance(event, RateReached):
             self._lookout.left_behind(event.tasks)
         else:
@@ -119,7 +119,7 @@ class Listener:
         """These are in the storage now."""
         if self._unwritten:
             for settle in settles:
-                self._tell(self._unwritten.pop((settle.seq, settle.claim_no), ()))
+                self._tell(self._unwritten.pop((settle.id, settle.claim_no), ()))
 
     # ---- telling ---------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from .events import (
     Notified,
     NotNotified,
     NoWorkers,
+    OwnerVoided,
     RateReached,
     Ready,
     ReceiverFailed,
@@ -349,6 +350,15 @@ def _(event: LeaseEnded) -> Line:
 
 
 @words.register
+def _(event: OwnerVoided) -> Line:
+    text = (
+        "✗ the storage does not know this supervisor any more: another one has declared it dead, or its data"
+        f" was lost; {event.running} running are ended"
+    )
+    return Line(Level.ERROR, "owner-voided", text, {"running": event.running})
+
+
+@words.register
 def _(event: GoingOn) -> Line:
     text = "↻ the lease is over: this supervisor goes on under a new id"
     if event.unwritten:
@@ -358,7 +368,8 @@ def _(event: GoingOn) -> Line:
 
 @words.register
 def _(event: Late) -> Line:
-    text = f"✗ a late completion of run {_short(event.task_run)} was refused: it had been taken over"
+    run = _short(event.task_run)
+    text = f"✗ a late completion of run {run} was refused: it is not this supervisor's any more"
     return Line(Level.WARNING, "late", text, {"run": event.task_run})
 
 

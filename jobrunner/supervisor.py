@@ -19,7 +19,7 @@ from .clock import Clock, SystemClock
 from .dispatcher import Dispatcher
 from .durations import SECOND, Micros
 from .errors import OwnerLost, StorageError
-from .events import Emit, GoingOn, Ready, RunsRemoved, Stopped, StorageTrouble, both
+from .events import Emit, GoingOn, OwnerVoided, Ready, RunsRemoved, Stopped, StorageTrouble, both
 from .execution import Backing
 from .execution.journal import Journal
 from .execution.leftovers import become_subreaper
@@ -253,7 +253,7 @@ class Supervisor:
             dispatcher=self._dispatcher,
             pools=pools,
             recover=lambda: recovery.again(service, self._dispatcher.wake),
-            on_lost=self._lose,
+            on_lost=self._voided,
             on_over=self._lose,
         ).start()
 
@@ -308,7 +308,7 @@ class Supervisor:
             on_control=self._read_pauses,
             on_written=self._written,
             on_quiet=self._stop.quiet,
-            on_lost=self._lose,
+            on_lost=self._voided,
         )
 
     def _new_scheduler(self, emit: Emit) -> Scheduler:
@@ -321,7 +321,7 @@ class Supervisor:
             pause_of=lambda task: pause_of(self._pauses, task, self._loop.now()),
             look_at_clock=lambda: self._janitor.look_at_clock(),
             on_added=self._dispatcher.wake,
-            on_lost=self._lose,
+            on_lost=self._voided,
             before=self._herald.before_ticks,
             elsewhere=self._herald.leaves,
         )
@@ -338,9 +338,10 @@ class Supervisor:
             status=self._status,
             remove_output=lambda run_ids: remove(root, run_ids),
             sweep_output=lambda share, now: sweep_output(root, share, self._plan, storage, now),
-            on_change=self._dispatcher.wake,
+            # A server that lost its last writes may have changed what is known of it here.
+            on_change=self._dispatcher.wake if storage.lease is None else self._dispatcher.doubt,
             on_jump=self._jumped,
-            on_lost=self._lose,
+            on_lost=self._voided,
         )
 
     def _new_listener(self) -> Listener:
@@ -465,8 +466,14 @@ class Supervisor:
             self._dispatcher.hold()
         self._janitor.report()
 
+    def _voided(self) -> None:
+        """The storage says that this owner is none, though its lease was held."""
+        if not self._lost:
+            self._emit(OwnerVoided(self._dispatcher.running))
+        self._lose()
+
     def _lose(self) -> None:
-        """This owner was voided: nothing of it may be written; what runs is ended, a new start recovers."""
+        """This owner is none any more: nothing of it may be written; what runs is ended, others recover."""
         self._lost = self._stop.is_forced = True
         self._loop.stop()
 

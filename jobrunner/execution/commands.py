@@ -82,7 +82,7 @@ class CommandExecutor:
         self._journal = journal
         self._inherited = allowed(os.environ)
         self._pool_env = pool.env
-        self._commands: dict[tuple[int, int], _Command] = {}
+        self._commands: dict[str, _Command] = {}  # by run id
         self._pids: set[int] = set()
         self._orphans = Orphans()
         self._retired = False
@@ -104,7 +104,7 @@ class CommandExecutor:
             self._start(call)
 
     def end(self, call: Call, ending: Ending, *, grace: Micros | None = None) -> None:
-        command = self._commands.get((call.seq, call.claim_no))
+        command = self._commands.get(call.run_id)
         if command is not None:
             self._end(command, ending, call.task.kill_after if grace is None else grace)
 
@@ -160,7 +160,7 @@ class CommandExecutor:
         file = OutputFile(self._output_root, call.run_id, call.attempt, max_size=call.task.output.max_size)
         pipes = {process.stdout: Stream.STDOUT, process.stderr: Stream.STDERR}
         command = _Command(call, process, Capture(call.task, file), at, pipes)
-        self._commands[call.seq, call.claim_no] = command
+        self._commands[call.run_id] = command
         self._pids.add(process.pid)
         self._loop.watch(process.pidfd, read=partial(self._exited, command))
         for fd in pipes:
@@ -322,7 +322,7 @@ class CommandExecutor:
         command.capture.close()
         command.process.collect()
         self._pids.discard(command.process.pid)
-        del self._commands[command.call.seq, command.call.claim_no]
+        del self._commands[command.call.run_id]
 
 
 def _cancel(timer: Timer | None) -> None:

@@ -162,7 +162,7 @@ class Host:
     def number_of(self, call: Call) -> int | None:
         """Its number of a call; None when it does not hold it."""
         for number, held in self.calls.items():
-            if held.call.seq == call.seq and held.call.claim_no == call.claim_no:
+            if held.call.run_id == call.run_id and held.call.seq == call.seq:
                 return number
         return None
 
