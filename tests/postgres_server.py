@@ -276,7 +276,7 @@ def empty_tables(url: str) -> None:
     address = read(url)
     PostgresStorage.open(url).close()
     with psycopg.connect(address.conninfo) as connection:
-        connection.execute(f"set search_path = {address.namespace}")
+        connection.execute(f"set search_path = {address.schema}")
         rows = connection.execute(
             "select relname from pg_class where relkind = 'r' and relname <> 'facts'"
             " and relnamespace = current_schema()::regnamespace"

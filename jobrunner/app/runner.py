@@ -20,7 +20,8 @@ from ..hooks import Signal
 from ..model import NewRun, Reason, Run, State
 from ..notices import births
 from ..place import shown
-from ..storage import ClientStorage, RunFilter
+from ..storage import ClientStorage
+from .adding import InStorage, InTransaction, Place, standing
 from .births import Entries, Occasion, born, own_entry, rescheduled, woven
 from .handle import RunGroup, RunHandle
 from .hooking import Hooking
@@ -293,34 +294,24 @@ class JobRunner(Hooking, Looking):
         )
 
     def _add(self, runs: Sequence[NewRun], *, connection: Any = None) -> list[RunHandle[Any]]:
+        """Add runs (those of a caller's transaction are there once that is committed); a handle on each."""
+        place: Place = InStorage(self.storage)
         if connection is not None:
-            return self._add_on(connection, runs)
-        added = self.storage.add(runs)
+            place = InTransaction(self.storage, connection)
+        added = standing(place, runs, place.add(runs))
+        if connection is None:
+            self._added([run for run, each in zip(runs, added, strict=True) if each.is_new])
+        return [
+            RunHandle(self, each.id, run.task, is_new=each.is_new)
+            for run, each in zip(runs, added, strict=True)
+        ]
+
+    def _added(self, runs: Sequence[NewRun]) -> None:
         if self.hooks.signals & {Signal.ENQUEUED, Signal.SCHEDULED}:
-            for notice in births(run for run, is_new in zip(runs, added, strict=True) if is_new):
+            for notice in births(runs):
                 self.hooks.send(notice)
         if self._bench is not None:
             self._bench.added()
-        return [self._handle(run, is_new=new) for run, new in zip(runs, added, strict=True)]
-
-    def _add_on(self, connection: Any, runs: Sequence[NewRun]) -> list[RunHandle[Any]]:
-        """Add runs in a transaction of the caller's: they are there once that is committed."""
-        add_on = getattr(self.storage, "add_on", None)
-        if add_on is None:
-            raise UsageError(
-                f"{self.storage.url.partition(':')[0]} takes no connection of a caller",
-                help="postgresql:// does",
-            )
-        added = add_on(connection, runs)
-        return [self._handle(run, is_new=new) for run, new in zip(runs, added, strict=True)]
-
-    def _handle(self, run: NewRun, *, is_new: bool) -> RunHandle[Any]:
-        """A handle on what an enqueue made, or on the run that was there already."""
-        if is_new or run.unique is None:
-            return RunHandle(self, run.id, run.task, is_new=is_new)
-        for holder in self.storage.runs(RunFilter(unique=run.unique, limit=1)):
-            return RunHandle(self, holder.id, holder.task, is_new=False)
-        return self._add([run])[0]  # it has ended in between: the key is free
 
     # ---- inside a task
 

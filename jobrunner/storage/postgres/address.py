@@ -23,6 +23,11 @@ class Address(NamedTuple):
     notify: bool  # False: behind a pooler that gives each transaction another session
     url: str  # for people: without the password
 
+    @property
+    def schema(self) -> str:
+        """The namespace as a name in a statement: quoted, for it may be a word of SQL (`user`, `order`)."""
+        return f'"{self.namespace}"'
+
 
 def read(url: str) -> Address:
     """Raises UsageError for what cannot be a PostgreSQL storage."""

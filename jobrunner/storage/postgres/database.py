@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg.rows import tuple_row
 
 from ...durations import Micros
 from ...errors import StorageRefused, UsageError
@@ -127,19 +128,31 @@ class Database:
         notify = f"select pg_notify('{self.address.namespace}', ''); " if self.address.notify else ""
         with self._freed:
             self.own_changes += 1
-        connection.execute(f"{notify}commit; select nextval('{self.address.namespace}.changes')")
+        connection.execute(f"{notify}commit; select nextval('{self.address.schema}.changes')")
 
     @contextmanager
     def within(self, connection: Connection) -> Iterator[Turn]:
         """Our tables within a transaction of somebody else's connection, which is left as it was."""
-        number = connection.execute(_NOW).fetchone()
-        path = connection.execute("select current_setting('search_path')").fetchone()
-        connection.execute(f"set local search_path = {self.address.namespace}")
-        yield Turn(connection, self._time(int(number[0]) if number else 0, None))
-        if self.address.notify:
-            connection.execute("select pg_notify(%s, '')", (self.address.namespace,))
-        connection.execute("select nextval('changes')")
-        connection.execute("select set_config('search_path', %s, true)", path)
+        with _plain_rows(connection):
+            number = connection.execute(_NOW).fetchone()
+            path = connection.execute("select current_setting('search_path')").fetchone()
+            self._demand_tables(connection)
+            connection.execute(f"set local search_path = {self.address.schema}")
+            yield Turn(connection, self._time(int(number[0]) if number else 0, None))
+            if self.address.notify:
+                connection.execute("select pg_notify(%s, '')", (self.address.namespace,))
+            connection.execute("select nextval('changes')")
+            connection.execute("select set_config('search_path', %s, true)", path)
+
+    def _demand_tables(self, connection: Connection) -> None:
+        """A connection of somebody else's may lead anywhere."""
+        row = connection.execute("select to_regclass(%s)", (f"{self.address.schema}.runs",)).fetchone()
+        if row is None or row[0] is None:
+            raise UsageError(
+                f"the connection leads to the database {connection.info.dbname!r} on"
+                f" {connection.info.host}:{connection.info.port}, where {self.address.url} has no tables",
+                help="pass a connection to the same database as the storage",
+            )
 
     def be_alone(self, connection: Connection) -> None:
         """Wait until no other transaction changes runs; until the end of this one."""
@@ -268,9 +281,20 @@ class Database:
             raise faults.translated(error, self.address.url) from error
 
 
+@contextmanager
+def _plain_rows(connection: Connection) -> Iterator[None]:
+    """Rows are tuples and cursors plain within the block, however the owner of the connection likes them."""
+    rows, cursors = connection.row_factory, connection.cursor_factory
+    connection.row_factory, connection.cursor_factory = tuple_row, psycopg.Cursor
+    try:
+        yield
+    finally:
+        connection.row_factory, connection.cursor_factory = rows, cursors
+
+
 def _settings_of(address: Address) -> dict[str, str]:
     return {
-        "search_path": address.namespace,
+        "search_path": address.schema,
         "statement_timeout": f"{int(STATEMENT_TIMEOUT * 1000)}",
         "lock_timeout": f"{int(LOCK_TIMEOUT * 1000)}",
         "idle_in_transaction_session_timeout": f"{int(IDLE_TIMEOUT * 1000)}",

@@ -48,6 +48,15 @@ def find(connection: Connection, run_id: str) -> Run:
     raise AmbiguousRun(f"the run id {run_id!r} fits more than one run", help="give more of its characters")
 
 
+def holder(connection: Connection, unique: str) -> str | None:
+    """The id of the unfinished run that holds this key."""
+    row = connection.execute(
+        "select id from runs where unique_key = %s and unique_key is not null and finished_at is null",
+        (unique,),
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
 def _candidates(connection: Connection, part: str) -> list[int]:
     """At most two runs whose id begins or ends so; an index is read each time."""
     if _ID_TEXT.fullmatch(part) is None:

@@ -36,7 +36,7 @@ class Ear:
                 return False
         connection = self._database.connect()
         try:
-            connection.execute(f"listen {self._database.address.namespace}")
+            connection.execute(f"listen {self._database.address.schema}")
         except BaseException:
             connection.close()
             raise

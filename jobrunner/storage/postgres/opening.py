@@ -64,7 +64,7 @@ def _migrate(turn: Turn, database: Database) -> None:
     connection = turn.connection
     version = _version(connection, database)  # asked again: somebody may have been faster
     if version is None:
-        connection.execute(f"create schema if not exists {database.address.namespace}")
+        connection.execute(f"create schema if not exists {database.address.schema}")
     elif version < schema.VERSION:
         _demand_nobody(turn, database)
     for step in schema.STEPS[version or 0 :]:

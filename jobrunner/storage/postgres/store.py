@@ -96,13 +96,9 @@ class PostgresStorage:
         The connection is one of psycopg 3 to the same database. Runs that take a key over, or wait for runs
         that are there already, hold the supervisors up until the transaction ends.
         """
-        if not isinstance(connection, psycopg.Connection):
-            raise UsageError(
-                f"got a {type(connection).__name__}, expected a connection of psycopg 3",
-                help="pass the psycopg.Connection whose transaction the enqueue belongs to",
-            )
         if not runs:
             return []
+        _demand_connection(connection)
         connection.execute("select 1")  # begins the transaction, unless each statement is one of its own
         try:
             with connection.transaction(), self._database.within(connection) as turn:
@@ -113,6 +109,12 @@ class PostgresStorage:
             if not faults.is_poison(error):
                 raise
             raise faults.not_storable(error, runs) from error
+
+    def holder_on(self, connection: psycopg.Connection[Any], unique: str) -> str | None:
+        """The id of the run that holds a unique key, as the caller's transaction sees it."""
+        _demand_connection(connection)
+        with connection.transaction(), self._database.within(connection) as turn:
+            return history.holder(turn.connection, unique)
 
     def cancel(self, run_ids: Sequence[str], now: Micros, *, reason: str = "cancelled") -> list[bool]:
         with self._database.writing(now, tells=True) as turn:
@@ -377,3 +379,11 @@ class PostgresStorage:
         if self._process == os.getpid():
             self._end_listening()
         self._database.close()
+
+
+def _demand_connection(connection: object) -> None:
+    if not isinstance(connection, psycopg.Connection):
+        raise UsageError(
+            f"got a {type(connection).__name__}, expected a connection of psycopg 3",
+            help="pass the psycopg.Connection whose transaction the enqueue belongs to",
+        )

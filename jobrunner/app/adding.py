@@ -1,0 +1,96 @@
+"""Adds runs, by the storage or within a transaction of the caller's, and finds whose run a unique key is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from ..errors import NotFound, StorageUnavailable, UsageError
+from ..model import NewRun
+from ..storage import ClientStorage, RunFilter
+
+MOST_TRIES = 5  # for a key that is held when the run is added, and free when its holder is looked for
+
+
+class Added(NamedTuple):
+    """The run that an enqueue stands for."""
+
+    id: str
+    is_new: bool  # False: it was there already
+
+
+class Place(Protocol):
+    """Where runs are added."""
+
+    def add(self, runs: Sequence[NewRun]) -> list[bool]: ...
+
+    def holder(self, unique: str) -> str | None:
+        """The id of the unfinished run that holds the key."""
+        ...
+
+    def has(self, run_id: str) -> bool: ...
+
+
+class InStorage:
+    """The storage itself: each add is a write of its own."""
+
+    def __init__(self, storage: ClientStorage) -> None:
+        self._storage = storage
+
+    def add(self, runs: Sequence[NewRun]) -> list[bool]:
+        return self._storage.add(runs)
+
+    def holder(self, unique: str) -> str | None:
+        return next((run.id for run in self._storage.runs(RunFilter(unique=unique, limit=1))), None)
+
+    def has(self, run_id: str) -> bool:
+        try:
+            self._storage.run(run_id)
+        except NotFound:
+            return False
+        return True
+
+
+class InTransaction:
+    """A transaction of the caller's: nothing is asked, or added, anywhere else."""
+
+    def __init__(self, storage: ClientStorage, connection: Any) -> None:
+        """Raises UsageError for a storage that takes no connection."""
+        if not hasattr(storage, "add_on"):
+            scheme = storage.url.partition(":")[0]
+            raise UsageError(f"{scheme} takes no connection of a caller", help="postgresql:// does")
+        self._storage: Any = storage
+        self._connection = connection
+
+    def add(self, runs: Sequence[NewRun]) -> list[bool]:
+        return list(self._storage.add_on(self._connection, runs))
+
+    def holder(self, unique: str) -> str | None:
+        found: str | None = self._storage.holder_on(self._connection, unique)
+        return found
+
+    def has(self, run_id: str) -> bool:  # noqa: ARG002 - no answer of this connection is lost unseen
+        return False
+
+
+def standing(place: Place, runs: Sequence[NewRun], added: Sequence[bool]) -> list[Added]:
+    """The run that each of these stands for, now that it was added or refused. Raises StorageUnavailable."""
+    return [
+        Added(run.id, is_new=is_new) if is_new or run.unique is None else _holder(place, runs[number:])
+        for number, (run, is_new) in enumerate(zip(runs, added, strict=True))
+    ]
+
+
+def _holder(place: Place, refused: Sequence[NewRun]) -> Added:
+    """Who holds the key of the first one; it is added again, its pipeline too, when nobody does any more."""
+    run = refused[0]
+    family = [run, *(each for each in refused[1:] if each.pipeline == run.id)]
+    for _ in range(MOST_TRIES):
+        held = place.holder(run.unique or "")
+        if held is not None:
+            return Added(held, is_new=False)
+        if place.add(family)[0]:
+            return Added(run.id, is_new=True)
+        if place.has(run.id):  # an earlier try, whose answer was lost, has added it, and it is over
+            return Added(run.id, is_new=False)
+    raise StorageUnavailable(f"the unique key {run.unique!r} changes hands all the time", help="try again")
