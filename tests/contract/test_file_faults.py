@@ -35,6 +35,8 @@ from jobrunner.testing.desk import (
     in_threads,
 )
 
+BLOCK = 512  # bytes that are written as a whole
+
 
 def url_of(folder: Path) -> str:
     return f"file:///{folder}"
@@ -109,7 +111,19 @@ def _tear(kept: Path, later: Path, chance: random.Random) -> None:
     more = theirs.read_bytes()[mine.stat().st_size :]
     if more:
         with mine.open("ab") as file:
-            file.write(more[: chance.randrange(len(more))])
+            file.write(_part(more.splitlines(keepends=True)[0], mine.stat().st_size, chance))
+
+
+def _part(line: bytes, at: int, chance: random.Random) -> bytes:
+    """Of a record that was never acknowledged: its beginning, or all but some of the blocks it lies in."""
+    if chance.random() < 0.5:
+        return line[: chance.randrange(len(line))]
+    torn = bytearray(line)
+    cuts = [0, *range(BLOCK - at % BLOCK, len(line), BLOCK), len(line)]
+    blocks = [slice(*each) for each in pairwise(cuts)]
+    for block in chance.sample(blocks, chance.randrange(1, len(blocks) + 1)):
+        torn[block] = bytes(block.stop - block.start)
+    return bytes(torn)
 
 
 @pytest.mark.parametrize("call", ["fdatasync", "fsync", "write", "rename"])
@@ -283,3 +297,45 @@ def test_a_new_storage_is_nobody_elses_business(tmp_path: Path) -> None:
         storage.add([a_run(id=new_id(NOON))])
         assert folder.stat().st_mode & 0o777 == 0o700
         assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+
+
+def test_a_last_record_with_a_hole_is_cut_off_and_one_with_a_wrong_letter_is_damage(tmp_path: Path) -> None:
+    """D4: of a write that was not acknowledged any block may be missing; a flipped bit is another matter."""
+    folder = tmp_path / "queue"
+    with closing(open_storage(url_of(folder))) as storage:
+        storage.add([a_run()])
+        (file,) = states(folder)
+        before = file.stat().st_size
+        storage.add([a_run(payload='"' + "x" * 20_000 + '"')])
+    whole = file.read_bytes()
+    hole = slice(before + BLOCK, before + 2 * BLOCK)
+    file.write_bytes(whole[: hole.start] + bytes(BLOCK) + whole[hole.stop :])
+    with closing(open_storage(url_of(folder), create=False)) as storage:
+        assert len(storage.runs(RunFilter())) == 1
+        assert storage.add([a_run()]) == [True]
+    with closing(open_storage(url_of(folder), create=False)) as storage:
+        assert len(storage.runs(RunFilter())) == 2
+    file.write_bytes(whole[: hole.start] + b"y" * BLOCK + whole[hole.stop :])
+    with pytest.raises(StorageRefused, match="damaged at byte"):
+        open_storage(url_of(folder))
+
+
+def test_a_snapshot_that_failed_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "GROWTH", 1_000)
+    folder = tmp_path / "a" / "b" / "queue"
+    with closing(open_storage(url_of(folder))) as storage:
+        (folder / "draft.1").write_bytes(b"of a writer that was killed")
+        with monkeypatch.context() as full:
+            full.setattr(os, "fsync", _no_room)
+            for _ in range(10):
+                storage.add([a_run()])
+            assert list(folder.glob("draft.*")) == []
+        storage.add([a_run()])
+        assert len(storage.runs(RunFilter())) == 11
+    assert [path.name for path in states(folder)] != ["state.1"]
+
+
+def _no_room(_fd: int) -> None:
+    raise OSError(28, "No space left on device")

@@ -2,17 +2,19 @@
 
 A writer holds the lock, appends one line, and syncs it before it is acknowledged. When the file has grown,
 the writer writes `state.N+1` with a new snapshot, syncs it, and removes `state.N`: whoever has that one open
-finds it unlinked, and opens the new one. The last line of a file may be half a line (a writer died): it was
-never acknowledged, and the next writer cuts it off. A bad line before the last is damage.
+finds it unlinked, and opens the new one. The last line of a file may be half a line (a writer died), or have
+holes (the power went before all of its blocks were written): it was never acknowledged, and the next writer
+cuts it off. Any other bad line is damage.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -21,6 +23,7 @@ from ...errors import StorageRefused, StorageUnavailable
 FORMAT: Final = 1
 GROWTH: Final = 4 * 1024 * 1024  # bytes of records after which a new snapshot is written, at least
 _NAME: Final = re.compile(r"state\.([0-9]+)")
+_DRAFT: Final = re.compile(r"draft\.[0-9]+")  # of a snapshot
 
 
 def line_of(record: object) -> bytes:
@@ -56,6 +59,8 @@ class Journal:
             while True:
                 lines = self._lines()
                 for line in lines:
+                    if self._is_torn(line):
+                        return
                     yield self._read == 0, self._record(line)
                     self._read += len(line)
                     if self._snapshot == 0:
@@ -89,6 +94,12 @@ class Journal:
             parts.append(part)
             at += len(part)
         return [line for line in b"".join(parts).splitlines(keepends=True) if line.endswith(b"\n")]
+
+    def _is_torn(self, line: bytes) -> bool:
+        """Whether it is the last one, and blocks of it never reached the disk: they read as zeros."""
+        assert self._fd is not None
+        is_last = self._read + len(line) == os.fstat(self._fd).st_size
+        return is_last and self._read > 0 and b"\0" in line
 
     def _record(self, line: bytes) -> Any:
         checksum, _, text = line[:-1].partition(b" ")
@@ -134,24 +145,28 @@ class Journal:
         number = self._number + 1
         with self._faults("write"):
             draft = os.path.join(self.folder, f"draft.{os.getpid()}")
+            self._remove(
+                lambda name: _DRAFT.fullmatch(name) is not None
+            )  # of writers that died, or had no room
             line = line_of(snapshot)
             fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
                 _write(fd, line)
                 os.fsync(fd)
+            except OSError:
+                os.unlink(draft)
+                raise
             finally:
                 os.close(fd)
             os.rename(draft, self._path(number))
             _sync_folder(self.folder)
-            self._remove_older(number)
+            self._remove(lambda name: _number(name) < number)
             self._open()
             self._read = self._snapshot = len(line)
 
-    def _remove_older(self, number: int) -> None:
-        for name in os.listdir(self.folder):
-            found = _NAME.fullmatch(name)
-            if found is not None and int(found[1]) < number:
-                os.unlink(os.path.join(self.folder, name))
+    def _remove(self, is_old: Callable[[str], bool]) -> None:
+        for name in filter(is_old, os.listdir(self.folder)):
+            os.unlink(os.path.join(self.folder, name))
 
     def size(self) -> int:
         """Bytes on disk."""
@@ -201,8 +216,9 @@ class _Faults:
 def make(folder: str, snapshot: object) -> None:
     """Make the first file of a folder, unless somebody is faster."""
     with _Faults(folder, "make"):
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        _make_folder(folder)
         if _newest(folder) is not None:
+            _sync_folder(folder)  # whoever has just made it may have died before
             return
         draft = os.path.join(folder, f"draft.{os.getpid()}.{os.urandom(4).hex()}")
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -215,7 +231,22 @@ def make(folder: str, snapshot: object) -> None:
             os.close(fd)
             os.unlink(draft)
         _sync_folder(folder)
-        _sync_folder(os.path.dirname(folder))
+
+
+def _make_folder(folder: str) -> None:
+    """With its parents; each name that is new is on disk when this returns."""
+    parent = os.path.dirname(folder)
+    if not os.path.isdir(folder) and parent != folder:
+        _make_folder(parent)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    if os.access(parent, os.R_OK):  # else it was there before
+        _sync_folder(parent)
+
+
+def _number(name: str) -> float:
+    """Of a state; of any other file more than all of them."""
+    found = _NAME.fullmatch(name)
+    return math.inf if found is None else int(found[1])
 
 
 def exists(folder: str) -> bool:

@@ -88,6 +88,15 @@ local function add_tick(rows)
   ripple()
 end
 
+-- The run of a tick and the members of its pipeline, of which there may be thousands.
+local function whole_tick(tick)
+  local rows = { tick.run }
+  for _, member in ipairs(tick.members) do
+    rows[#rows + 1] = member
+  end
+  return rows
+end
+
 -- End what gives way to the tick; let its runs wait for the rest.
 local function queue_behind(tick, holders)
   local gone, edges = superseded_of(tick.run.task), {}
@@ -104,7 +113,7 @@ local function queue_behind(tick, holders)
       edges[#edges + 1] = { values[1], 'final' }
     end
   end
-  local rows = { tick.run, unpack(tick.members) }
+  local rows = whole_tick(tick)
   for _, r in ipairs(rows) do
     if #edges > 0 and not (r.after or r.join or FINAL[r.state]) then
       r.state, r.after = 'waiting', cjson.encode(edges)
@@ -127,7 +136,7 @@ local function enter_tick(tick)
     add_tick({ tick.refused })
     return first
   end
-  add_tick({ tick.run, unpack(tick.members) })
+  add_tick(whole_tick(tick))
   return false
 end
 
