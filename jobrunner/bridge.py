@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .durations import SECOND, Micros
-from .errors import UsageError
+from .errors import StorageUnavailable, UsageError
 from .execution import Call, Reply
 from .loop import EventLoop, LoopTimer
 from .model import NewRun
@@ -125,15 +125,23 @@ class Bridge:
         while self._adding:
             adding.append(self._adding.popleft())
         try:
-            answers = self._storage.add([run for each in adding for run in each.runs])
+            rest = iter(self._added_together(adding))
+            for each in adding:
+                each.text = answer_text(list(itertools.islice(rest, len(each.runs))))
+        except StorageUnavailable as error:  # it is so for all of them, and each try may take seconds
+            for each in adding:
+                each.text = error_text(error)
         except Exception:  # perhaps one of them alone is to blame
             for each in adding:
                 each.text = self._added_alone(each)
-            return adding
-        rest = iter(answers)
-        for each in adding:
-            each.text = answer_text(list(itertools.islice(rest, len(each.runs))))
         return adding
+
+    def _added_together(self, adding: list[Adding]) -> list[bool]:
+        runs = [run for each in adding for run in each.runs]
+        try:
+            return self._storage.add(runs)
+        except StorageUnavailable:  # a connection that was lost is made anew
+            return self._storage.add(runs)
 
     def _added_alone(self, adding: Adding) -> str:
         try:

@@ -55,6 +55,7 @@ class LeaseKeeper:
         loop: EventLoop,
         storage: Storage,
         service: Service,
+        renewals: Service,
         emit: Emit,
         trouble: Trouble,
         status: Callable[[], OwnerStatus],
@@ -64,11 +65,14 @@ class LeaseKeeper:
         on_lost: Callable[[], None],
         on_over: Callable[[], None],
     ) -> None:
-        """`on_lost`: somebody has voided this owner. `on_over`: it has ended its work itself."""
+        """`renewals` has a thread of its own: one call that takes long must not cost the lease.
+
+        `on_lost`: somebody has voided this owner. `on_over`: it has ended its work itself."""
         self._owner = owner
         self._loop = loop
         self._storage = storage
         self._service = service
+        self._renewals = renewals
         self._emit = emit
         self._trouble = trouble
         self._status = status
@@ -145,7 +149,7 @@ class LeaseKeeper:
             self._storage.heartbeat(self._owner, status, now)
             return sent
 
-        self._service.ask(renewed, self._renewed, self._not_renewed)
+        self._renewals.ask(renewed, self._renewed, self._not_renewed)
 
     def _renewed(self, sent: Micros) -> None:
         self._is_asking = False

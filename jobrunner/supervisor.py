@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 from .adoption import Adoption, cancel_removed, publish, removed_since
 from .attending import attending
@@ -43,7 +43,7 @@ from .reloader import Reloader, Source
 from .retention import sweep_output
 from .scheduler import Scheduler, timetables
 from .service import Service, running
-from .stopping import Crew, Stop, Until
+from .stopping import LAST_WORD, Crew, Stop, Until
 from .storage import OwnerInfo, OwnerStatus, Pause, Storage
 from .storage.pausing import pause_of
 from .storage.silence import silence_before
@@ -195,8 +195,7 @@ class Supervisor:
                     self._opening.until_answered(lambda: self._publish(storage))
                     if not self._stop.is_asked:
                         recovery.go_on(service, self._dispatcher.wake)
-                        self._keep_lease(storage, service, pools, recovery)
-                        with self._attending(storage):
+                        with self._keeping_lease(storage, service, recovery), self._attending(storage):
                             self._begin(storage)
                             self._loop.run()
                         if not self._lost:
@@ -239,23 +238,29 @@ class Supervisor:
         if not self._stop.is_asked:
             self._emit(GoingOn(len(former.settles)))
 
-    def _keep_lease(self, storage: Storage, service: Service, pools: Pools, recovery: Recovery) -> None:
+    @contextmanager
+    def _keeping_lease(self, storage: Storage, service: Service, recovery: Recovery) -> Iterator[None]:
         if storage.lease is None:
+            yield
             return
-        LeaseKeeper(
-            owner=self._owner,
-            loop=self._loop,
-            storage=storage,
-            service=service,
-            emit=self._emit,
-            trouble=self._trouble,
-            status=self._status,
-            dispatcher=self._dispatcher,
-            pools=pools,
-            recover=lambda: recovery.again(service, self._dispatcher.wake),
-            on_lost=self._voided,
-            on_over=self._lose,
-        ).start()
+        with running(self._loop, "lease") as renewals:
+            LeaseKeeper(
+                owner=self._owner,
+                loop=self._loop,
+                storage=storage,
+                service=service,
+                renewals=renewals,
+                emit=self._emit,
+                trouble=self._trouble,
+                status=self._status,
+                dispatcher=self._dispatcher,
+                pools=self._crew.pools,
+                recover=lambda: recovery.again(service, self._dispatcher.wake),
+                on_lost=self._voided,
+                on_over=self._lose,
+            ).start()
+            renewals.patience = LAST_WORD  # at the end nobody waits for a renewal
+            yield
 
     # --- start --------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from jobrunner.lease import LeaseKeeper, Stage, stage_at
 from jobrunner.model import Ended, Ending, State
 from jobrunner.pools import Pools
 from tests.builders import NOON, UNASKED, a_run, a_task
-from tests.stage import ME, STATUS
+from tests.stage import ME, STATUS, Aside
 from tests.stage import Stage as Scene
 
 GONE = StorageUnavailable("the server does not answer")
@@ -27,12 +27,14 @@ class Keeping(Scene):
     def __init__(self, journal: Journal) -> None:
         super().__init__(a_task("dump"))
         self.over = self.recovered = 0
+        self.renewals = Aside(self.loop)
         pools = Pools(loop=self.loop, sink=self.dispatcher, output_root="", journal=journal, backing=UNASKED)
         self.keeper = LeaseKeeper(
             owner=ME,
             loop=self.loop,
             storage=self.storage,
             service=self.service,
+            renewals=self.renewals,
             emit=self.events.append,
             trouble=self.trouble,
             status=lambda: STATUS,
@@ -169,10 +171,10 @@ def test_a_suspend_counts(scene: Keeping) -> None:
 
 def test_a_renewal_counts_from_the_moment_it_was_sent(scene: Keeping) -> None:
     scene.waits(9 * SECOND)
-    scene.service.hold()
+    scene.renewals.hold()
     scene.waits(6 * SECOND)  # a renewal is asked for at ten seconds
     assert not scene.keeper.may_start()
-    scene.service.let_go()
+    scene.renewals.let_go()
     scene.turns()
     assert scene.keeper.may_start()
 
@@ -260,3 +262,13 @@ def test_looks_for_the_dead_do_not_pile_up_behind_a_storage_that_hangs(scene: Ke
     scene.service.let_go()
     scene.turns()
     assert scene.faulty.calls.count("orphans") - before == 1
+
+
+def test_a_call_that_takes_minutes_costs_no_lease(scene: Keeping) -> None:
+    # what runs is not ended, and repeated, for one that waits for a lock or a black hole
+    scene.add(a_run("dump"))
+    scene.service.hold()
+    scene.waits(2 * MINUTE)
+    assert scene.keeper.may_start()
+    assert scene.executor.ends == []
+    scene.service.let_go()
