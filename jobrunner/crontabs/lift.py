@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -33,12 +34,16 @@ class Lifted:
     notes: tuple[str, ...] = ()
 
 
-def lift(command: str) -> Lifted:
-    """The command with its leading wrappers as keys."""
+def lift(command: str, may_lift_lock: Callable[[str], bool] = lambda _file: True) -> Lifted:
+    """The command with its leading wrappers as keys, up to a lock on a file that may not be lifted."""
     lifted = Lifted(command=command)
     for _ in range(_MOST_WRAPPERS):
         further = _one(lifted)
-        if further is None:
+        if further is None or (
+            further.lock_file is not None
+            and lifted.lock_file is None
+            and not may_lift_lock(further.lock_file)
+        ):
             break
         lifted = further
     return lifted

@@ -11,6 +11,7 @@ from typing import Final
 
 from ..schedule import Schedule, ScheduleError
 from .lift import Lifted, left_wrappers, lift
+from .lockfiles import Use, file_of, shared_with_others
 from .names import name_of, unique
 from .parse import REBOOT, Dialect, Kind, Line, read_crontab
 from .when import When, schedule_of
@@ -89,10 +90,15 @@ class Imported:
 def translate(source: Source) -> Imported:
     """The tasks of a crontab. Never raises: what cannot be a task is reported, and kept as a comment."""
     lines = read_crontab(source.text, dialect=source.dialect, system=source.system)
-    importing = _Importing(source)
-    for line in lines:
-        importing.take(line)
-    return importing.finished()
+    kept: dict[str, int] = {}
+    while True:  # each time round a lock file more is kept: there are as many as lines at most
+        importing = _Importing(source, kept)
+        for line in lines:
+            importing.take(line)
+        more = importing.shared()
+        if not more:
+            return importing.finished()
+        kept = {**more, **kept}
 
 
 @dataclass(slots=True)
@@ -100,6 +106,7 @@ class _Importing:
     """Goes through the lines, since a variable holds for the lines below it."""
 
     source: Source
+    kept: Mapping[str, int] = field(default_factory=dict)  # lock files that stay, and a line that needs them
     variables: dict[str, str] = field(default_factory=dict)
     header: tuple[str, ...] | None = None
     comments: list[str] = field(default_factory=list)
@@ -130,6 +137,15 @@ class _Importing:
             tasks=tuple(tasks),
             trailer=tuple(self.comments),
             reports=tuple(self.reports),
+        )
+
+    def shared(self) -> dict[str, int]:
+        """Lock files that were lifted though another line uses them by itself."""
+        return shared_with_others(
+            [
+                Use(each.line.number, str(each.settings["command"]), each.env, each.lock_file)
+                for each in self.tasks.values()
+            ]
         )
 
     def _blank(self) -> None:
@@ -183,9 +199,12 @@ class _Importing:
             self._leave_out(line, when.problem)
             return
         command = _trimmed(line.command)
-        lifted = lift(command) if self.source.lifting else Lifted(command=command)
-        name = unique(name_of(lifted.command), line.when, self.tasks, lifted.command)
         user = line.user or self.source.user
+        env = self._environment(user)
+        lifted = Lifted(command=command)
+        if self.source.lifting:
+            lifted = lift(command, lambda file: self._may_lift(file, env))
+        name = unique(name_of(lifted.command), line.when, self.tasks, lifted.command)
         settings, remarks = self._settings(line, when, lifted, user)
         settings["command"], settings["schedule"] = lifted.command, when.text
         comments = [*self.comments, *(f"# note: {remark}" for remark in remarks)]
@@ -195,12 +214,12 @@ class _Importing:
             when=when,
             comments=tuple(comments),
             settings=settings,
-            env=self._environment(user),
+            env=env,
             zone=str(settings["timezone"]) if "timezone" in settings else None,
             lock_file=lifted.lock_file,
         )
         self.comments.clear()
-        self._report(line, name, [*line.notes, *remarks, *lifted.notes, *self._advice(line, lifted)])
+        self._report(line, name, [*line.notes, *remarks, *lifted.notes, *self._advice(line, lifted, env)])
 
     def _settings(
         self, line: Line, when: When, lifted: Lifted, user: str
@@ -258,7 +277,25 @@ class _Importing:
             names.pop("USER")
         return {**own, **self.variables, **names}
 
-    def _advice(self, line: Line, lifted: Lifted) -> list[str]:
+    def _may_lift(self, lock_file: str, env: Mapping[str, str]) -> bool:
+        file = file_of(lock_file, env)
+        return file is not None and file not in self.kept
+
+    def _why_kept(self, line: Line, command: str, env: Mapping[str, str]) -> str:
+        """Why a wrapper is still there."""
+        would_be = lift(command).lock_file
+        if would_be is None:
+            return "no key says the same"
+        file = file_of(would_be, env)
+        if file is None:
+            return f"only a shell can tell which file {would_be} is, and who else locks it"
+        other = self.kept.get(file)
+        if other is None:
+            return "a task holds one lock"
+        who = "this line" if other == line.number else f"line {other}"
+        return f"{who} uses {file} in a way that no key has, and as a key the lock would not exclude that"
+
+    def _advice(self, line: Line, lifted: Lifted, env: Mapping[str, str]) -> list[str]:
         advice: list[str] = []
         if line.when == REBOOT:
             advice.append("once per boot of the machine, as in cron; not at every start of the service")
@@ -266,7 +303,8 @@ class _Importing:
             advice.append("one task for the whole folder: a script of its own makes a better history")
         wrappers = left_wrappers(lifted.command)
         if wrappers and self.source.lifting:
-            advice.append(f"'{wrappers[0]}' stays in the command: no key says the same")
+            why = self._why_kept(line, lifted.command, env)
+            advice.append(f"'{wrappers[0]}' stays in the command: {why}")
         if not self.source.lifting and lift(line.command).command != line.command:
             advice.append("--lift turns the wrapper before the command into keys")
         return advice
@@ -303,13 +341,14 @@ def _trimmed(command: str) -> str:
 
 def _with_locks(tasks: list[ImportedTask]) -> list[ImportedTask]:
     """A lock file that one task names is its overlap; one that several name is a lock."""
-    users = Counter(task.lock_file for task in tasks if task.lock_file)
-    taken: dict[str, str] = {}
-    return [_locked(task, users, taken) if task.lock_file else task for task in tasks]
+    files = [file_of(task.lock_file, task.env) if task.lock_file else None for task in tasks]
+    users, taken = Counter(file for file in files if file), dict[str, str]()
+    return [
+        _locked(task, file, users, taken) if file else task for task, file in zip(tasks, files, strict=True)
+    ]
 
 
-def _locked(task: ImportedTask, users: Mapping[str, int], taken: dict[str, str]) -> ImportedTask:
-    file = task.lock_file or ""
+def _locked(task: ImportedTask, file: str, users: Mapping[str, int], taken: dict[str, str]) -> ImportedTask:
     if users[file] == 1:
         return replace(task, settings={**task.settings, "overlap": "skip"})
     stem = re.sub(r"[^A-Za-z0-9]+", "-", re.sub(r"\.(?:lock|lck|pid)$", "", file.rpartition("/")[2])).strip(

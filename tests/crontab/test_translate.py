@@ -98,6 +98,69 @@ def test_a_lock_file_of_two_tasks_is_a_lock() -> None:
     assert [task.settings["lock"] for task in found.tasks] == [{"name": "db", "on_busy": "skip"}] * 2
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        "flock -w 60 /run/db.lock b",
+        "flock /run/db.lock b",
+        "cd /srv && flock -n /run/db.lock b && c",
+        "( flock -n 9 || exit 1; b ) 9>/run/db.lock",
+        "flock -n /run/db.lock -c 'b' && c",
+        "flock -n '/run/../run/db.lock' b || c",
+        'flock -w 5 "$LOCK" b',
+        "nice flock -w 5 ${LOCK} b",
+        "flock -w 5 /var/run/db.lock b",
+        "cd /run && rm -f /run/db.lock",
+    ],
+)
+def test_a_lock_file_that_another_line_uses_in_its_own_way_stays(other: str) -> None:
+    # or the two would no longer exclude each other
+    lifted = "@daily nice flock -n /run/db.lock a\n@daily flock -n /run/db.lock d\n"
+    text = f"LOCK=/run/db.lock\n{lifted}@daily {other}\n"
+    found = imported(text, lifting=True)
+    settings = [task.settings for task in found.tasks]
+    assert [each["command"] for each in settings[:2]] == [
+        "flock -n /run/db.lock a",
+        "flock -n /run/db.lock d",
+    ]
+    assert settings[0]["nice"] == 10
+    assert not any("lock" in each for each in settings)
+    assert {each.get("overlap") for each in settings} <= {None, "allow"}
+    why = "'flock' stays in the command: line 4 uses /run/db.lock in a way that no key has"
+    assert [any(why in note for note in report.notes) for report in found.reports if report.task][:2] == [
+        True
+    ] * 2
+
+
+def test_a_lock_file_is_the_same_by_whatever_name() -> None:
+    text = (
+        "LOCK=/run/db.lock\n@daily flock -n $LOCK a\n@daily flock -n /var/run/db.lock b\n"
+        "LOCK=other\n@daily flock -n ${LOCK} c\n"
+    )
+    found = imported(text, lifting=True)
+    assert [task.settings.get("lock") for task in found.tasks] == [{"name": "db", "on_busy": "skip"}] * 2 + [
+        None
+    ]
+    assert found.tasks[2].settings["overlap"] == "skip"
+
+
+def test_a_lock_file_that_only_a_shell_knows_stays() -> None:
+    found = imported("@daily flock -n /tmp/x.$(hostname) a\n", lifting=True)
+    assert found.tasks[0].settings["command"] == "flock -n /tmp/x.$(hostname) a"
+    assert any("only a shell can tell" in note for note in found.reports[0].notes)
+
+
+def test_a_lock_inside_another_that_stays_stays_too() -> None:
+    # the second file is found only once the first wrapper is kept
+    text = "@daily flock -n /run/a flock -n /run/b x\n@daily flock -n /run/b y\n@daily flock -w 9 /run/a z\n"
+    found = imported(text, lifting=True)
+    assert [task.settings["command"] for task in found.tasks] == [
+        "flock -n /run/a flock -n /run/b x",
+        "flock -n /run/b y",
+        "flock -w 9 /run/a z",
+    ]
+
+
 def test_without_lift_nothing_is_lifted() -> None:
     assert task_of("@daily timeout 5 x").settings["command"] == "timeout 5 x"
 
