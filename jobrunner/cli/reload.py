@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import click
@@ -88,22 +89,26 @@ def _write(screen: Screen, answer: Document) -> None:
             screen.line(f"{screen.paint(sign, colour)} {name}")
     for name in answer.get("settings", ()):
         screen.line(f"{screen.paint('~', 'yellow')} {name} (a setting of the file)")
-    screen.line(_summary(answer))
+    for line in _summary(answer):
+        screen.line(line)
 
 
-def _summary(answer: Document) -> str:
+def _summary(answer: Document) -> Iterator[str]:
     count = sum(len(answer.get(key, ())) for key in ("added", "changed", "removed", "settings"))
     if answer.get("verdict") == "dry run":
-        return "not applied: --dry-run"
-    if count:
-        return "reloaded; workers start anew"
-    last = answer.get("last") or {}
-    since = f" since {last['at']} ({last['by']}{_told(last)})" if last else ""
-    return f"nothing has changed{since}" + ("; workers start anew" if answer.get("applied") else "")
+        yield "not applied: --dry-run"
+    elif count:
+        yield "reloaded; workers start anew"
+    else:
+        anew = "; workers start anew" if answer.get("applied") else ""
+        yield f"nothing has changed: tasks and settings are what they were{anew}"
+        last = answer.get("last")
+        if last:
+            yield f"the change before is in force since {last['at']} ({last['by']}){_told(last)}"
 
 
 def _told(last: Document) -> str:
-    """What the reload before this one has changed: it may have been faster than the person who asks."""
+    """What that reload has changed: it may have been faster than the person who asks."""
     signs = (("+", "added"), ("~", "changed"), ("-", "removed"), ("~", "settings"))
     names = [f"{sign} {name}" for sign, key in signs for name in last.get(key, ())]
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""

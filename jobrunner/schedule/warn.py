@@ -76,9 +76,8 @@ def _either_day(fields: Fields) -> Iterator[ScheduleWarning]:
 
 def _missing_day(fields: Fields, expression: Expression) -> Iterator[ScheduleWarning]:
     """A day that was meant by its number, and that some of the chosen months do not have."""
-    days = bits(fields.days)
-    if len(days) > _A_FEW_DAYS or expression.resolved.split(" ")[2].startswith("*"):
-        return
+    is_any = expression.resolved.split(" ")[2].startswith("*")
+    days = [] if is_any or fields.days.bit_count() > _A_FEW_DAYS else bits(fields.days)
     for day in days:
         short = [month for month in bits(fields.months) if _SHORTEST_MONTHS[month] < day]
         if day >= 29 and day - 1 not in days and short:
@@ -86,6 +85,15 @@ def _missing_day(fields: Fields, expression: Expression) -> Iterator[ScheduleWar
                 code="missing-day",
                 message=_without(day, short),
                 help="write L for the last day of the month",
+            )
+    for day in sorted(fields.nearest):
+        short = [month for month in bits(fields.months) if _SHORTEST_MONTHS[month] < day]
+        if short:
+            names = ", ".join(MONTHS[month] for month in short)
+            yield ScheduleWarning(
+                code="missing-day",
+                message=f"{day}W: no day {day} in {names}, where it is the last workday",
+                help="write LW for the last workday of every month",
             )
 
 

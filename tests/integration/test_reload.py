@@ -129,9 +129,11 @@ def test_reload_shows_the_difference(project: Project) -> None:
     assert (answer["added"], answer["removed"]) == (["held", "new"], ["kept"])
     assert (answer["changed"], answer["settings"]) == (["greet"], ["timezone"])
     assert supervisor_of(project)["config_hash"] == answer["config_hash"]
-    again = project.jobrunner("reload").stdout
-    assert "nothing has changed since" in again
-    assert "(jobrunner reload: + held, + new, ~ greet, - kept, ~ timezone)" in again
+    write_anew(project, f"# a comment more\n{changed.replace('kept:', 'held:')}")
+    nothing, before = project.jobrunner("reload").stdout.splitlines()
+    assert nothing == "nothing has changed: tasks and settings are what they were; workers start anew"
+    assert before.startswith("the change before is in force since 20")
+    assert before.endswith("(jobrunner reload): + held, + new, ~ greet, - kept, ~ timezone")
 
 
 def test_a_dry_run_changes_nothing(project: Project) -> None:

@@ -128,6 +128,12 @@ def remarks(source: str, zone: str = "UTC") -> list[tuple[str, str]]:
             "day 29: February has one only in leap years",
             "write L for the last day of the month",
         ),
+        (
+            "0 0 31W * *",
+            "missing-day",
+            "31W: no day 31 in Feb, Apr, Jun, Sep, Nov, where it is the last workday",
+            "write LW for the last workday of every month",
+        ),
     ],
 )
 def test_what_is_odd_is_accepted_with_a_warning(text: str, code: str, message: str, help_text: str) -> None:
@@ -145,6 +151,8 @@ def test_what_is_odd_is_accepted_with_a_warning(text: str, code: str, message: s
         "0 0 28 * *",
         "0 0 25-31 * *",
         "0 0 31 1,3 *",
+        "0 0 15W * *",
+        "0 0 31W 1,3 *",
     ],
 )
 def test_what_is_even_has_no_warning(text: str) -> None:
