@@ -6,13 +6,13 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from jobrunner.client import enqueue, unknown_task
-from jobrunner.errors import StorageError, WrongArguments
+from jobrunner.errors import StorageError, UsageError, WrongArguments
 from jobrunner.ids import new_id
 
 from .arguments import parse_arguments
@@ -58,9 +58,31 @@ def exec_command(session: Session, *, task: str, texts: Sequence[str], show_env:
 
 
 def _task(plan: Plan, name: str) -> Task:
+    if name in plan.pipelines:
+        first = next(iter(_steps(plan.pipelines[name].composition)), "STEP")
+        raise UsageError(
+            f"{name!r} is a pipeline: its steps wait for one another in the service; exec runs one task here",
+            help=f"jobrunner enqueue {name} --wait, or one of its steps: jobrunner exec {first}",
+        )
     if name not in plan.tasks:
         raise unknown_task(name, plan.tasks)
     return plan.tasks[name]
+
+
+def _steps(composition: str) -> Iterator[str]:
+    """The names in a pipeline, in their order."""
+    from jobrunner.composition import Pipeline, from_text, outline
+
+    spec: Pipeline = from_text(composition)
+    left = [outline(spec.steps)]
+    while left:
+        each = left.pop(0)
+        if isinstance(each, str):
+            yield each
+        elif isinstance(each, list):
+            left[:0] = each
+        elif isinstance(each, dict):
+            left[:0] = each.get("parallel") or [each["map"]["task"]]
 
 
 def _call(session: Session, task: Task, texts: Sequence[str]) -> Call:

@@ -83,6 +83,15 @@ def test_the_input_is_the_tasks_own(shop: Project) -> None:
     assert shop.jobrunner("exec", "reads", stdin="of the terminal").stdout == "of the task"
 
 
+def test_a_pipeline_is_for_the_service(shop: Project) -> None:
+    with shop.file.open("a") as file:
+        file.write("pipelines:\n  line: {steps: [{parallel: [told, fails]}, command]}\n")
+    done = shop.jobrunner("exec", "line")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'line' is a pipeline: its steps wait for one another in the service" in done.stderr
+    assert "jobrunner enqueue line --wait, or one of its steps: jobrunner exec told" in done.stderr
+
+
 def test_nothing_is_recorded(shop: Project) -> None:
     assert shop.jobrunner("exec", "reads").returncode == 0
     assert not (shop.folder / ".jobrunner").exists()

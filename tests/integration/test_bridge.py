@@ -69,7 +69,7 @@ def facts():
     jobs.pause("napping")
     found["resumed"] = [jobs.resume("napping"), jobs.resume("napping")]
     files = [os.path.realpath(path) for path in Path("/proc/self/fd").iterdir()]
-    found["opened"] = [path for path in files if "jobs.db" in path]
+    found["opened"] = [path for path in files if "jobs.db" in path or str(HERE / "queue") in path]
     found["sqlite3"] = "sqlite3" in sys.modules
     return found
 
@@ -88,6 +88,7 @@ def start():
         ("sqlite:///jobs.db", "thread"),
         ("memory://", "greenlet"),
         ("sqlite:///jobs.db", "async"),
+        ("file:///queue", "thread"),
     ],
 )
 def test_a_task_uses_its_job_runner_as_a_client_does(project: Project, backend: str, kind: str) -> None:
