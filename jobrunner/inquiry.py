@@ -1,29 +1,42 @@
-"""A question that a child process answers on stdout, while the loop goes on."""
+"""Questions about the configuration, answered by a child process while the loop goes on.
+
+    ask -> [socket: arguments, and files for stdin, stdout, stderr] -> clerk -- fork --> answers, and ends
+                                                                        ^ has imported what answers need
+
+The child, the clerk, stays for a minute: its imports take half a second, an answer a hundredth of one. Each
+answer is made by a fork of it, so that none knows of another, and none can spoil the next.
+"""
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
+import select
 import signal
+import socket
 import subprocess
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from .durations import Micros
-from .loop import EventLoop
+from .durations import MILLISECOND, MINUTE, SECOND, Micros
+from .loop import EventLoop, LoopTimer
 
-MOST_READ = 1 << 20  # bytes in one turn of the loop
-MOST_SAID = 4096  # bytes of stderr that are kept
+COMMAND: Final = (sys.executable, "-P", "-m", "jobrunner.config", "stay")
+STAYS: Final[Micros] = MINUTE  # without a question
+LEAVES: Final[Micros] = SECOND  # for it to end what it does, and itself
+MOST_SAID: Final = 2000  # characters of stderr that are told
 
 
 class Question(NamedTuple):
-    """A command, what it reads, and how long it may take."""
+    """What `python -m jobrunner.config` is to do, what it reads, and how long it may take."""
 
-    command: tuple[str, ...]
+    arguments: tuple[str, ...]
     patience: Micros
     stdin: bytes = b""
-    environ: Mapping[str, str] | None = None  # None: this process's
 
 
 class Answer(NamedTuple):
@@ -33,84 +46,180 @@ class Answer(NamedTuple):
     trouble: str = ""
 
 
-class Inquiry:
-    """One child; calls back once, on the loop, when it has ended or time is up."""
+class _Asked(NamedTuple):
+    """A question under way."""
 
-    def __init__(self, loop: EventLoop, question: Question, then: Callable[[Answer], None]) -> None:
-        self._loop = loop
-        self._then = then
-        self._output = bytearray()
-        self._said = bytearray()
-        self._is_late = False
-        self._child = _start(question)
-        self._pidfd = os.pidfd_open(self._child.pid)
-        self._pipes = {each.fileno(): each for each in (self._child.stdout, self._child.stderr) if each}
-        for fd in self._pipes:
-            os.set_blocking(fd, False)
-            loop.watch(fd, read=partial(self._readable, fd))
-        loop.watch(self._pidfd, read=self._ended)
-        self._timer = loop.after(question.patience, self._late)
+    then: Callable[[Answer], None]
+    output: int  # descriptors of what it has written
+    said: int
+    timer: LoopTimer
+
+
+class _Child(NamedTuple):
+    """The process, and the way to it."""
+
+    process: subprocess.Popen[bytes]
+    link: socket.socket
+    pidfd: int
+
+
+class Inquiry:
+    """One question that was asked."""
+
+    def __init__(self, clerk: Clerk, number: int) -> None:
+        self._clerk = clerk
+        self._number = number
 
     def close(self) -> None:
-        """KILL the child and what it started; nobody is called back."""
-        if self._pidfd >= 0:
-            self._kill()
-            self._release()
+        """KILL what answers it; nobody is called back. Does nothing when it has been answered."""
+        self._clerk.forget(self._number)
 
-    def _kill(self) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._child.pid, signal.SIGKILL)
 
-    def _late(self) -> None:
-        self._is_late = True
-        self._kill()
+class Clerk:
+    """Starts its process when something is asked, and lets it go when nothing was for a while."""
 
-    def _readable(self, fd: int) -> None:
-        self._read(fd)
+    def __init__(self, loop: EventLoop, *, stays: Micros = STAYS) -> None:
+        self._loop = loop
+        self._stays = stays
+        self._numbers = itertools.count(1)
+        self._asked: dict[int, _Asked] = {}
+        self._child: _Child | None = None
+        self._leaving: LoopTimer | None = None
 
-    def _read(self, fd: int) -> bool:
-        """Take what one read gives; False when there is nothing more now."""
+    def ask(self, question: Question, then: Callable[[Answer], None]) -> Inquiry:
+        """Call back once, on the loop, with the answer. Raises OSError when it cannot be asked."""
+        number, files = next(self._numbers), [_file() for _ in range(3)]
         try:
-            data = os.read(fd, MOST_READ)
-        except BlockingIOError:
-            return False
-        if not data:
+            _fill(files[0], question.stdin)
+            self._send({"number": number, "arguments": question.arguments}, files)
+        except OSError:
+            _close(files)
+            raise
+        os.close(files[0])
+        timer = self._loop.after(question.patience, partial(self._late, number))
+        self._asked[number] = _Asked(then, files[1], files[2], timer)
+        self._stay()
+        return Inquiry(self, number)
+
+    def forget(self, number: int) -> None:
+        """This answer is not wanted any more."""
+        asked = self._asked.pop(number, None)
+        if asked is not None:
+            asked.timer.cancel()
+            _close(asked[1:3])
+            with suppress(OSError):  # it has ended: so has what it did
+                self._send({"end": number})
+            self._stay()
+
+    def close(self) -> None:
+        """End the process and everything it does, and see it gone; nobody is called back."""
+        for number in list(self._asked):
+            self.forget(number)
+        self._leave()
+
+    # --- answers ------------------------------------------------------------------------------------
+
+    def _late(self, number: int) -> None:
+        then = self._asked[number].then
+        self.forget(number)
+        then(Answer(b"", "took too long"))
+
+    def _readable(self) -> None:
+        while self._child is not None:
+            try:
+                message = self._child.link.recv(4096)
+            except OSError:  # there is nothing more, or it is dead: that is seen by its pidfd
+                return
+            if not message:
+                self._loop.unwatch(self._child.link.fileno())
+                return
+            told = json.loads(message)
+            self._answered(told["number"], told["code"])
+
+    def _answered(self, number: int, code: int) -> None:
+        asked = self._asked.pop(number, None)
+        if asked is None:  # forgotten meanwhile
+            return
+        asked.timer.cancel()
+        output, said = (_content(fd) for fd in (asked.output, asked.said))
+        self._stay()
+        asked.then(Answer(output, "" if code == 0 else _trouble(code, said)))
+
+    # --- the process --------------------------------------------------------------------------------
+
+    def _send(self, message: dict[str, object], files: list[int] | None = None) -> None:
+        """Raises OSError."""
+        if self._child is None:
+            if files is None:
+                return
+            self._child = self._started()
+        socket.send_fds(self._child.link, [json.dumps(message).encode()], files or [])
+
+    def _started(self) -> _Child:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with theirs:
+                process = subprocess.Popen(
+                    [*COMMAND, str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                )
+        except OSError:
+            ours.close()
+            raise
+        ours.setblocking(False)
+        child = _Child(process, ours, os.pidfd_open(process.pid))
+        self._loop.watch(ours.fileno(), read=self._readable)
+        self._loop.watch(child.pidfd, read=self._died)
+        return child
+
+    def _died(self) -> None:
+        """It has ended by itself: what was asked of it has no answer."""
+        self._readable()
+        code = self._collect()
+        for number in list(self._asked):
+            self._answered(number, code or 1)
+
+    def _stay(self) -> None:
+        """From the last answer on it stays for a while."""
+        if self._leaving is not None:
+            self._leaving.cancel()
+        self._leaving = None if self._asked else self._loop.after(self._stays, self._leave)
+
+    def _leave(self) -> None:
+        """End it: it ends what it does, and itself, when nobody can ask any more."""
+        if self._leaving is not None:
+            self._leaving.cancel()
+        child = self._child
+        if child is None:
+            return
+        child.link.shutdown(socket.SHUT_RDWR)
+        gone = select.poll()
+        gone.register(child.pidfd, select.POLLIN)
+        if not gone.poll(LEAVES // MILLISECOND):
+            child.process.send_signal(signal.SIGKILL)
+        self._collect()
+
+    def _collect(self) -> int:
+        """Release everything of the dead process; how it ended."""
+        child, self._child = self._child, None
+        if child is None:
+            return 0
+        for fd in (child.link.fileno(), child.pidfd):
             self._loop.unwatch(fd)
-        elif self._child.stdout is not None and fd == self._child.stdout.fileno():
-            self._output += data
-        else:
-            self._said = (self._said + data)[-MOST_SAID:]
-        return bool(data)
-
-    def _ended(self) -> None:
-        for fd in self._pipes:
-            while self._read(fd):
-                pass
-        code = self._release()
-        said = self._said.decode("utf-8", "replace").strip()
-        trouble = "took too long" if self._is_late else ""
-        if not trouble and code != 0:
-            how = f"ended with exit code {code}" if code > 0 else f"was ended by signal {-code}"
-            trouble = f"{how}: {said[-2000:]}" if said else how
-        self._then(Answer(bytes(self._output), trouble))
-
-    def _release(self) -> int:
-        self._timer.cancel()
-        code = self._child.wait()
-        for fd, pipe in self._pipes.items():
-            self._loop.unwatch(fd)
-            pipe.close()
-        self._loop.unwatch(self._pidfd)
-        os.close(self._pidfd)
-        self._pidfd = -1
-        return code
+        child.link.close()
+        os.close(child.pidfd)
+        return child.process.wait()
 
 
-def awaited(loop: EventLoop, question: Question, is_over: Callable[[], bool]) -> Answer | None:
+def awaited(clerk: Clerk, loop: EventLoop, question: Question, is_over: Callable[[], bool]) -> Answer | None:
     """The answer, waited for by a loop that does not run by itself yet; None when the end came first."""
     answers: list[Answer] = []
     try:
-        inquiry = Inquiry(loop, question, answers.append)
+        inquiry = clerk.ask(question, answers.append)
     except OSError as error:
         return Answer(b"", f"cannot be started: {error.strerror}")
     try:
@@ -121,20 +230,32 @@ def awaited(loop: EventLoop, question: Question, is_over: Callable[[], bool]) ->
     return answers[0] if answers else None
 
 
-def _start(question: Question) -> subprocess.Popen[bytes]:
-    """Start the child. Raises OSError."""
-    fd = os.memfd_create("question", os.MFD_CLOEXEC)
-    try:
-        with os.fdopen(os.dup(fd), "wb") as file:
-            file.write(question.stdin)
-        os.lseek(fd, 0, os.SEEK_SET)
-        return subprocess.Popen(
-            question.command,
-            env=question.environ,
-            stdin=fd,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-    finally:
+def _trouble(code: int, said: bytes) -> str:
+    how = f"ended with exit code {code}" if code > 0 else f"was ended by signal {-code}"
+    words = said.decode("utf-8", "replace").strip()[-MOST_SAID:]
+    return f"{how}: {words}" if words else how
+
+
+# --- files without a name -----------------------------------------------------------------------------------
+
+
+def _file() -> int:
+    return os.memfd_create("inquiry", os.MFD_CLOEXEC)
+
+
+def _fill(fd: int, content: bytes) -> None:
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.write(content)
+    os.lseek(fd, 0, os.SEEK_SET)
+
+
+def _content(fd: int) -> bytes:
+    """All that is in the file, which is closed."""
+    with os.fdopen(fd, "rb") as file:
+        file.seek(0)
+        return file.read()
+
+
+def _close(files: list[int] | tuple[int, ...]) -> None:
+    for fd in files:
         os.close(fd)

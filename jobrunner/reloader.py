@@ -17,7 +17,7 @@ from .control import Request
 from .difference import Difference, difference
 from .durations import SECOND, Micros, from_micros
 from .events import Emit, HousekeepingFailed, Reloaded, Reloading, ReloadRefused, TaskBlocked, TaskFree
-from .inquiry import Answer, Inquiry, Question, awaited
+from .inquiry import Answer, Clerk, Inquiry, Question, awaited
 from .loop import EventLoop, LoopTimer
 from .plan import Plan, Task
 
@@ -96,6 +96,7 @@ class Reloader:
         self._report: Callable[[], None] = lambda: None
         self._wishes: list[Wish] = []
         self._is_busy = False
+        self._clerk = Clerk(loop)
         self._compiling: Inquiry | None = None
         self._looking: Inquiry | None = None
         self._look_timer: LoopTimer | None = None
@@ -120,7 +121,7 @@ class Reloader:
         """Read the file anew, waiting for it: after a long stand-by it may say something else by now."""
         if self._source is None:
             return
-        answer = awaited(self._loop, self._source.compile(), self._is_over)
+        answer = awaited(self._clerk, self._loop, self._source.compile(), self._is_over)
         found = Candidate(None) if answer is None else self._source.compiled(answer)
         if found.plan is not None and found.plan.backend == self.plan.backend:
             self.plan, self.loaded_at = found.plan, self._loop.now()
@@ -132,9 +133,7 @@ class Reloader:
 
     def close(self) -> None:
         """End what is under way; nobody is answered."""
-        for inquiry in (self._compiling, self._looking):
-            if inquiry is not None:
-                inquiry.close()
+        self._clerk.close()
         self._compiling = self._looking = None
 
     # --- wishes -------------------------------------------------------------------------------------
@@ -180,7 +179,7 @@ class Reloader:
 
     def _compile(self, source: Source, wishes: list[Wish]) -> None:
         try:
-            self._compiling = Inquiry(self._loop, source.compile(), partial(self._compiled, source, wishes))
+            self._compiling = self._clerk.ask(source.compile(), partial(self._compiled, source, wishes))
         except OSError as error:
             self._refuse(wishes, Candidate(None, rendered=f"the file cannot be read now: {error.strerror}"))
 
@@ -282,7 +281,7 @@ class Reloader:
         if question is None or self._is_over():
             return
         try:
-            self._looking = Inquiry(self._loop, question, partial(self._looked, self.plan))
+            self._looking = self._clerk.ask(question, partial(self._looked, self.plan))
         except OSError as error:
             self._look_failed(str(error))
 

@@ -1,7 +1,8 @@
-"""The door of the child processes of `config`; both print JSON.
+"""The door of the child processes of `config`; all answers are JSON.
 
 python -m jobrunner.config compile [--check] -- FILE     the plan, or all problems
 python -m jobrunner.config look                          a verdict on every callable of the plan on stdin
+python -m jobrunner.config stay FD                       answers like these, to who asks over a socket
 """
 
 from __future__ import annotations
@@ -10,17 +11,20 @@ import gc
 import os
 import sys
 from datetime import datetime
+from typing import NoReturn
 
 from ..clock import SystemClock
 from ..durations import from_micros
 
-USAGE = "usage: python -m jobrunner.config compile [--check] -- FILE | look"
+USAGE = "usage: python -m jobrunner.config compile [--check] -- FILE | look | stay FD"
 
 
 def main(arguments: list[str]) -> int:
     """Exit code 0 with an answer on stdout, whatever the file holds; 2 for wrong use."""
     if arguments == ["look"]:
         return _look()
+    if arguments[:1] == ["stay"]:
+        _stay(int(arguments[1]))
     options, separator, files = _split(arguments)
     if not separator or len(files) != 1 or options not in (["compile"], ["compile", "--check"]):
         print(USAGE, file=sys.stderr)  # noqa: T201
@@ -50,6 +54,14 @@ def _look() -> int:
     sys.stdout.write(answered(sys.stdin.read(), os.environ))
     sys.stdout.flush()
     return 0
+
+
+def _stay(link: int) -> NoReturn:
+    import socket
+
+    from .stay import stay
+
+    stay(socket.socket(fileno=link), main)
 
 
 def _split(arguments: list[str]) -> tuple[list[str], str, list[str]]:

@@ -20,7 +20,7 @@ def compile_in_child(
 
     `checking` also looks for callables and programs. Raises ConfigError when the child gives no answer.
     """
-    command = compiling(path, checking=checking)
+    command = (sys.executable, "-P", "-m", "jobrunner.config", *compiling(path, checking=checking))
     try:
         done = subprocess.run(
             command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, timeout=patience, check=False
@@ -34,9 +34,9 @@ def compile_in_child(
 
 
 def compiling(path: str, *, checking: bool = False) -> tuple[str, ...]:
-    """The command that compiles a file."""
+    """The arguments that compile a file."""
     options = ("--check",) if checking else ()
-    return (sys.executable, "-P", "-m", "jobrunner.config", "compile", *options, "--", path)
+    return ("compile", *options, "--", path)
 
 
 def _broken(path: str, code: int, stderr: bytes) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 
 from ..durations import SECOND
@@ -47,8 +46,7 @@ class FileSource:
     def look(self, plan: Plan) -> Question | None:
         if all(task.call is None for task in plan.tasks.values()):
             return None
-        command = (sys.executable, "-P", "-m", "jobrunner.config", "look")
-        return Question(command, LOOK_PATIENCE, asked(plan).encode())
+        return Question(("look",), LOOK_PATIENCE, asked(plan).encode())
 
     def judged(self, plan: Plan, answer: Answer) -> Plan:
         try:

@@ -32,7 +32,7 @@ class Welcome(NamedTuple):
 def begin(link: int, supervisor: int) -> Welcome:
     """Tie this process to its supervisor, put its signals in order, take the first line."""
     os.set_inheritable(link, False)
-    _die_with(supervisor)
+    die_with_parent(supervisor, signal.SIGTERM)  # a back-up of the reader thread
     for number in (signal.SIGCHLD, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)  # what the supervisor ignores is inherited over exec
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -41,12 +41,12 @@ def begin(link: int, supervisor: int) -> Welcome:
     return _welcome(link)
 
 
-def _die_with(supervisor: int) -> None:
-    """A back-up of the reader thread: TERM at the supervisor's death, which the handler understands."""
+def die_with_parent(parent: int, number: signal.Signals) -> None:
+    """Let the kernel send this signal at the parent's death; ends this process if that has been already."""
     import ctypes
 
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != supervisor:
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if os.getppid() != parent:
         os._exit(1)
 
 
