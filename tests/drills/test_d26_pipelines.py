@@ -6,9 +6,12 @@ import json
 import random
 import threading
 from collections import Counter
+from typing import Any
 
 import pytest
 
+from jobrunner import JobRunner, chain, group
+from jobrunner.app.pipeline import Chain
 from jobrunner.model import State
 from jobrunner.storage import RunFilter
 from tests.drills.checker import client
@@ -42,6 +45,18 @@ pipelines:
 """
 
 
+def written(jobs: JobRunner) -> Chain[Any]:
+    """The pipeline `report` in Python."""
+    members = [
+        jobs["total"].s(),
+        jobs["total"].s().then(jobs["double"]),
+        jobs["bad"].s().error(jobs["page"]),
+    ]
+    block = group(members, on_member_failure="continue")
+    said = group([jobs["say"].s(text).without_input() for text in ("1", "2")])
+    return chain(jobs["numbers"].s(), jobs["inner"].each(), block, said)
+
+
 @pytest.mark.drill
 def test_pipelines_end_right_however_often_their_supervisor_is_killed(
     project: Project, full_drills: bool
@@ -55,7 +70,9 @@ def test_pipelines_end_right_however_often_their_supervisor_is_killed(
     supervisor = project.start()
     roots = []
     for _ in range(kills):
-        roots += [project.answer("enqueue", "report")["id"] for _ in range(2)]
+        roots.append(project.answer("enqueue", "report")["id"])
+        with JobRunner(project.file) as jobs:
+            roots += [jobs["report"]().id, jobs.enqueue(written(jobs)).id]
         threading.Event().wait(chance.uniform(0.0, 0.6))  # the moment of death, nothing is waited for
         supervisor.kill()
         supervisor = project.start(ready=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobrunner import JobRunner
+from jobrunner import JobRunner, chain, group
 from jobrunner.model import Run, State
 from jobrunner.storage import RunFilter, Storage
 from tests.drills.checker import client
@@ -253,34 +253,61 @@ def test_a_pipeline_has_its_time(project: Project) -> None:
 # --- one thing, however it is started ---------------------------------------------------------------
 
 
-def test_a_schedule_and_an_enqueue_make_the_same_rows_and_results(project: Project) -> None:
+def test_a_pipeline_is_the_same_however_it_is_written_and_started(project: Project) -> None:
+    # rules 35 to 37: in a file or in Python; by a schedule, the command line, or the API
     serving(
         project,
         """
   report:
     schedule: every 1s
-    steps: [numbers, {parallel: [total, {map: {task: double, over: input}}]}]
+    steps:
+      - numbers
+      - parallel: [total, {map: {task: double, over: input}}, {task: bad, on_failure: [page]}]
+        on_member_failure: continue
+      - {task: pass-on, kwargs: {n: 1}}
 """,
     )
-    by_hand = done(project, "report")
+    rows = [rows_of(project, done(project, "report"))]
+    with JobRunner(project.file) as jobs:
+        members = [jobs["total"].s(), jobs["double"].each(), jobs["bad"].s().error(jobs["page"])]
+        block = group(members, on_member_failure="continue")
+        written = chain(jobs["numbers"].s(), block, jobs["pass-on"].s(n=1))
+        for handle in (jobs["report"](), jobs.enqueue("report"), jobs.enqueue(written)):
+            handle.wait(timeout=PATIENCE)
+            rows.append(rows_of(project, project.answer("show", handle.id)))
+        ticks = [run.id for run in jobs.runs(task="report", trigger="schedule") if not run.reason]
+        jobs.handle(ticks[-1]).wait(timeout=PATIENCE)
+        rows.append(rows_of(project, project.answer("show", ticks[-1])))
+    assert [len(each) for each in rows] == [11] * 5
+    assert all(each == rows[0] for each in rows[1:]), rows
+    assert rows[0]["2.1"] == ["total", "succeeded", 6, ["ok 1"]]
+    assert rows[0]["2.3.f1"][:2] == ["page", "succeeded"]
+
+
+def rows_of(project: Project, root: Any) -> dict[str, list[Any]]:
+    """Place -> task, state, result and edges of each step; runs by their places."""
     with client(project) as storage:
+        runs = storage.runs(RunFilter(pipeline=root["id"]))
+        for run in runs:
+            over(storage, run.id)  # handlers may outlast the root
+        runs = storage.runs(RunFilter(pipeline=root["id"]))
+        edges = storage.edges([run.id for run in runs])
+    names = {run.id: run.step or "root" for run in runs}
 
-        def ticked() -> list[Run]:
-            return storage.runs(
-                RunFilter(tasks=("report",), triggers=("schedule",), states=(State.SUCCEEDED,))
-            )
+    def named(text: str) -> str:
+        for run_id, name in names.items():
+            text = text.replace(run_id, name)
+        return text
 
-        project._supervisors[0].wait_for_number(3, "attempt", task="total", state="succeeded")
-        while not (runs := ticked()):
-            storage.changed()
-        by_schedule = project.answer("show", runs[0].id)
-    assert by_schedule["tick"] is not None
-    for name in ("result", "state"):
-        assert by_schedule[name] == by_hand[name]
-    shape = [(each["step"], each["task"], each["state"], each["result"]) for each in by_hand["steps"]]
-    assert [
-        (each["step"], each["task"], each["state"], each["result"]) for each in by_schedule["steps"]
-    ] == shape
+    return {
+        names[run.id]: [
+            run.task if run.step else "",
+            run.state.value,
+            json.loads(named(run.result or "null")),
+            [f"{edge.condition} {names[edge.run_id]}" for edge in edges.get(run.id, ())],
+        ]
+        for run in runs
+    }
 
 
 # --- limits -----------------------------------------------------------------------------------------
