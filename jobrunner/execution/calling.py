@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping
+from contextvars import copy_context
 from types import CodeType, CoroutineType, TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -112,7 +113,8 @@ class Caller:
         if self._runner is None:
             self._runner = asyncio.Runner()
         try:
-            return self._runner.run(_alone(coroutine))
+            # A runner keeps the context of its first call: the run, and whose output it is, are this one's.
+            return self._runner.run(_alone(coroutine), context=copy_context())
         except BaseException:
             # The exception may have come out of the loop itself: what is left on it is ended with it.
             runner, self._runner = self._runner, None

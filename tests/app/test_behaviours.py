@@ -47,12 +47,13 @@ class House(NamedTuple):
 
 HOUSES = [
     House("sqlite", "process", inside=False),
-    House("sqlite", "process", inside=True),
     House("sqlite", "thread", inside=False),
     House("sqlite", "greenlet", inside=False),
     House("sqlite", "async", inside=False),
     House("memory", "process", inside=True),
     House("memory", "thread", inside=True),
+    House("memory", "greenlet", inside=True),
+    House("memory", "async", inside=True),
     House("file", "process", inside=True),
     House("postgres", "process", inside=False),
     House("postgres", "process", inside=True),

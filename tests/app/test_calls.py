@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from jobrunner import (
     WrongArguments,
     crontab,
 )
+from jobrunner.app.waiting import THREADS
 from jobrunner.catalogue import catalogue_of
 from jobrunner.durations import SECOND
 from jobrunner.plan import Plan
@@ -519,3 +521,33 @@ def test_a_forked_child_opens_the_storage_anew(tmp_path: Path) -> None:
                 os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
         assert [each.args for each in jobs.runs()] == [("child",), ("parent",)]
+
+
+# ---- coroutines ------------------------------------------------------------------------------------------
+
+
+def test_more_coroutines_wait_than_there_are_threads_for(jobs: JobRunner) -> None:
+    publish(jobs, "add")
+    handles = jobs.enqueue_many([("add", [n, n], {}) for n in range(3 * THREADS)])
+
+    async def all_wait() -> list[object]:
+        waits = [asyncio.ensure_future(handle.aget(timeout=60)) for handle in handles]
+        await asyncio.sleep(0)
+        assert await asyncio.to_thread(handles.cancel) == len(handles)
+        return list(await asyncio.gather(*waits, return_exceptions=True))
+
+    assert {type(end) for end in asyncio.run(all_wait())} == {RunCancelled}
+
+
+def test_a_coroutine_that_is_cancelled_waits_no_more(jobs: JobRunner) -> None:
+    publish(jobs, "add")
+    handle = jobs.enqueue("add", 1, 2)
+
+    async def give_up() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(handle.aget(), 0.05)
+        with pytest.raises(ResultTimeout, match="is queued after"):
+            await handle.aget(timeout=0.05)
+
+    asyncio.run(give_up())
+    assert jobs._waiting()._waits == set()

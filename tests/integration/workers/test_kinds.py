@@ -59,7 +59,10 @@ def test_two_calls_that_compute_run_at_once_in_the_process_pool(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [(THREAD, "own_run"), (GREENLET, "own_run"), (ASYNC, "own_run_async"), (ASYNC, "own_run")],
+    [
+        *((THREAD, "own_run"), (GREENLET, "own_run"), (ASYNC, "own_run_async"), (ASYNC, "own_run")),
+        (THREAD, "own_run_async"),
+    ],
 )
 def test_each_call_has_its_own_current_run(stand: Stand, name: str) -> None:
     calls = [stand.call(name, 0.1) for _ in range(12)]

@@ -17,10 +17,18 @@ from tests.integration.workers.stand import Stand
 SHORT = 300 * MILLISECOND
 PROCESS, THREAD, GREENLET, ASYNC = list(PoolKind)[:4]
 every_kind = pytest.mark.parametrize(
-    ("kind", "name"), [(PROCESS, "ask"), (THREAD, "ask"), (GREENLET, "ask"), (ASYNC, "ask_async")]
+    ("kind", "name"),
+    [
+        *((PROCESS, "ask"), (THREAD, "ask"), (GREENLET, "ask"), (ASYNC, "ask_async")),
+        *((PROCESS, "ask_awaiting"), (THREAD, "ask_awaiting"), (ASYNC, "ask_awaiting")),
+    ],
 )
 side_by_side = pytest.mark.parametrize(
-    ("kind", "name"), [(THREAD, "ask"), (GREENLET, "ask"), (ASYNC, "ask_async"), (ASYNC, "ask")]
+    ("kind", "name"),
+    [
+        *((THREAD, "ask"), (GREENLET, "ask"), (ASYNC, "ask_async"), (ASYNC, "ask")),
+        *((THREAD, "ask_awaiting"), (ASYNC, "ask_awaiting")),
+    ],
 )
 
 

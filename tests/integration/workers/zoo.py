@@ -559,6 +559,12 @@ async def ask_async(text: str) -> str:
     return await asyncio.to_thread(ask, text)
 
 
+async def ask_awaiting(text: str) -> str:
+    way = asking()
+    assert way is not None
+    return await way.aask(text)
+
+
 def ask_from_a_thread(text: str) -> str:
     """A thread that knows nothing of the call."""
     answers: list[str] = []
