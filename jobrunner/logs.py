@@ -188,7 +188,7 @@ def _(event: Ready) -> Line:
         f" · times in {event.timezone} · storage {event.storage} · pid {event.pid}"
     )
     if event.silence is not None:
-        text += f" · nobody was here for {format_duration(event.silence)} before"
+        text += f" · nobody was here for up to {format_duration(event.silence)} before"
     silence = None if event.silence is None else event.silence / 1_000_000
     fields = {"file": event.file, "tasks": event.tasks, "pid": event.pid, "silence": silence}
     return Line(Level.INFO, "ready", text, fields)
