@@ -55,6 +55,8 @@ def logs_command(
     if since is not None:
         start = past(since, "--since", now=session.now(), zone=session.zone())
     states = (State.FAILED,) if failed else ()
+    tasks = _tasks(session, targets) if follow else ()
+    last = _newest(session, tasks)  # first: what comes from here on is followed
     runs = [run for target in targets for run in _runs(session, target, states, start, follow=follow)]
     writer: Writer = (
         JsonWriter(sys.stdout)
@@ -64,7 +66,7 @@ def logs_command(
     with ExitStack() as stack:
         view = _View(session, writer, stack, attempt=attempt, only_stderr=only_stderr)
         if follow:
-            _follow(view, runs, tasks=_tasks(session, targets))
+            _follow(view, runs, tasks=tasks, last=last)
         else:
             for run in runs:
                 view.show(run)
@@ -88,6 +90,12 @@ def _runs(
         failed = " failed" if states else ""
         raise NotFound(f"{target} has no{failed} run", help=f"jobrunner history {target}")
     return runs[::-1]
+
+
+def _newest(session: Session, tasks: tuple[str, ...]) -> int:
+    """The number of the newest run of these tasks; 0: there is none."""
+    found = session.storage().runs(RunFilter(tasks=tasks, limit=1)) if tasks else []
+    return max((run.seq for run in found), default=0)
 
 
 def _tasks(session: Session, targets: Sequence[str]) -> tuple[str, ...]:
@@ -134,15 +142,14 @@ def _say_nothing(run: Run, view: _View) -> None:
         say(f"run {short_id(run.id)} of {run.task} wrote nothing{' to stderr' if view.only_stderr else ''}")
 
 
-def _follow(view: _View, runs: list[Run], *, tasks: tuple[str, ...]) -> None:
+def _follow(view: _View, runs: list[Run], *, tasks: tuple[str, ...], last: int) -> None:
     from threading import Event
 
     storage, pause = view.session.storage(), Event()
     live = runs
     if not runs:
         say(f"waiting for a run of {', '.join(tasks)}")
-    known = runs or storage.runs(RunFilter(tasks=tasks, limit=1))
-    last = max((run.seq for run in known), default=0)
+    last = max([last, *(run.seq for run in runs)])
     while live or tasks:
         live = [storage.run(run.id) for run in live]
         for run in live:

@@ -11,6 +11,7 @@ What a run does is seen by the mark it leaves when it ends, not by what the stor
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import sqlite3
@@ -271,8 +272,10 @@ class Soak:
         return [each for each in self.samples if each.at >= self.seconds / 4]
 
     def memory_slope(self) -> float:
-        """MiB an hour, by least squares over all samples after the warm-up."""
+        """MiB an hour, by least squares over all samples after the warm-up; a line needs two of them."""
         warm = self.warm()
+        if len(warm) < 2:
+            return math.nan
         return statistics.linear_regression([s.at for s in warm], [s.memory for s in warm]).slope * HOUR
 
     def highest(self, figure: Callable[[Sample], int]) -> tuple[int, int]:
@@ -299,7 +302,7 @@ class Soak:
         )
 
     def _memory(self) -> str:
-        memory = [each.memory for each in self.warm()]
+        memory = [each.memory for each in self.warm()] or [math.nan]
         slope = f"slope {self.memory_slope():+.2f} MiB/h (to hold: < {MEMORY_SLOPE})"
         return f"memory of the steady supervisor {memory[0]:.1f} -> {memory[-1]:.1f} MiB, {slope}"
 
@@ -321,7 +324,7 @@ class Soak:
         found = self._highest()
         (open_before, open_after), (before, after) = found["descriptors"], found["database bytes"]
         return [
-            *(["memory grows"] if self.memory_slope() >= MEMORY_SLOPE else []),
+            *([] if self.memory_slope() < MEMORY_SLOPE else ["memory grows"]),
             *(["descriptors grow"] if open_after > open_before + DESCRIPTORS else []),
             *(["the database grows"] if after > before * GROWTH else []),
         ]
