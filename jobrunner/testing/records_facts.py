@@ -229,6 +229,12 @@ class RecordFacts:
         assert found(since=NOON) == [queued.id, later.id, failed.id]
         assert found(until=NOON) == [done.id]
         assert found(since=NOON, until=NOON + HOUR, tasks=("mail",), triggers=("enqueue",)) == [later.id]
+        rare = a_run("mail", trigger=Trigger.CATCH_UP, created_at=NOON + 2 * HOUR)
+        desk.storage.add([rare])
+        assert found(triggers=("catch-up",)) == [rare.id]
+        assert found(tasks=("mail",), triggers=("catch-up", "retry")) == [rare.id]
+        assert found(tasks=("dump",), triggers=("catch-up",)) == []
+        assert found(tasks=("dump",), triggers=("catch-up",), since=NOON) == []
 
     def test_an_overview_counts(self, desk: Desk) -> None:
         desk.storage.publish("owner-1", a_catalogue("resize", "mail", "dump"), keep=[], now=NOON)

@@ -134,10 +134,10 @@ def _sources(which: RunFilter) -> list[tuple[str, tuple[object, ...]]]:
     if which.states and _UNSUCCESSFUL.issuperset(which.states):
         return [unsuccessful for state in which.states for unsuccessful in _unsuccessful(state, which.tasks)]
     if which.triggers and not _USUAL.intersection(which.triggers):
-        held = "trigger <> 'schedule' and trigger <> 'enqueue'"
-        return [
-            (f"runs indexed by runs_of_trigger where {held} and trigger = ?", (t,)) for t in which.triggers
-        ]
+        held = "trigger <> 'schedule' and trigger <> 'enqueue' and trigger = ?"
+        if which.tasks:
+            held += f" and task in ({_marks(len(which.tasks))})"
+        return [(f"runs indexed by runs_of_trigger where {held}", (t, *which.tasks)) for t in which.triggers]
     if which.tasks:
         return [("runs indexed by runs_of_task where task = ?", (task,)) for task in which.tasks]
     if which.states:
