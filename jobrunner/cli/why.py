@@ -324,7 +324,7 @@ class Inquiry:
             yield f"Run {short_id(run.id)} waits for run {short_id(before)} to end."
 
     def _skipped(self, run: Run) -> Iterator[str]:
-        return skipped_words(self.rows, run, self._clock, self.task.catch_up)
+        return skipped_words(self.rows, run, self._clock, self.task)
 
     # ---- the task as it stands
 

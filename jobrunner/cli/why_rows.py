@@ -45,10 +45,10 @@ class Rows:
         return next((row for found in (of_ticks, folds, by_hand) for row in found), None)
 
     def caught_up_for(self, run: Run) -> Run | None:
-        """The first catch-up run after a tick that was missed."""
-        rows = self._pages(RunFilter(triggers=(Trigger.CATCH_UP.value,), since=run.created_at))
-        later = [row for row in rows if (row.tick or 0) > (run.tick or 0)]
-        return later[-1] if later else None
+        """The run that stands for a missed tick, and others: it was written with the row of that one."""
+        which = RunFilter(triggers=(Trigger.CATCH_UP.value,), since=run.created_at, until=run.created_at + 1)
+        same = (row for row in self._pages(which) if row.schedule == run.schedule)
+        return next((row for row in same if row.missed > 1 and (row.tick or 0) > (run.tick or 0)), None)
 
     def _after(self, moment: Micros) -> Iterator[Run]:
         """The rows among which that of a tick is: written soon after it, or when its gap was over."""

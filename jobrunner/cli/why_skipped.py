@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from jobrunner.durations import SECOND, Micros
+from jobrunner.durations import SECOND, Micros, format_duration
 from jobrunner.errors import NotFound
 from jobrunner.ids import short_id
 from jobrunner.model import MISSED, Reason, Run
-from jobrunner.plan import CatchUp
+from jobrunner.plan import CatchUp, Pipeline, Task
 from jobrunner.storage import Pause, Storage
 
 from .why_rows import Rows
@@ -25,7 +25,7 @@ _CAUSES = {
 }
 
 
-def skipped_words(rows: Rows, run: Run, clock: Clock, catch_up: CatchUp) -> Iterator[str]:
+def skipped_words(rows: Rows, run: Run, clock: Clock, task: Task | Pipeline) -> Iterator[str]:
     """The story of a row that stands for a tick, or several, that did not run."""
     detail = json.loads(run.detail) if run.detail else {}
     yield f"No run: skipped ({run.reason})."
@@ -39,7 +39,7 @@ def skipped_words(rows: Rows, run: Run, clock: Clock, catch_up: CatchUp) -> Iter
     if "why" in detail:
         yield f"It was blocked then: {str(detail['why']).rstrip('.')}."
     if run.reason in MISSED:
-        yield from _missed(rows, run, clock, catch_up)
+        yield from _missed(rows, run, clock, task)
 
 
 def paused_words(pause: Pause, clock: Clock) -> str:
@@ -77,10 +77,20 @@ def _holder(storage: Storage, run: Run, run_id: str, clock: Clock) -> Iterator[s
     yield f"Run {short_id(run_id)}, {began}, was not final; it {end}."
 
 
-def _missed(rows: Rows, run: Run, clock: Clock, catch_up: CatchUp) -> Iterator[str]:
+def _missed(rows: Rows, run: Run, clock: Clock, task: Task | Pipeline) -> Iterator[str]:
     yield f"{_CAUSES[Reason(run.reason or '')]}; it was accounted for at {clock(run.created_at)}."
     later = rows.caught_up_for(run)
     if later is not None:
         yield f"Run {short_id(later.id)} caught up for it, with the tick of {clock(later.tick or 0)}."
-    elif catch_up is CatchUp.NONE:
-        yield "Nothing caught up for it: catch_up is none."
+    else:
+        yield f"Nothing caught up for it{_because(run, task)}."
+
+
+def _because(run: Run, task: Task | Pipeline) -> str:
+    """As the file has it now."""
+    if task.catch_up is CatchUp.NONE:
+        return ": catch_up is none"
+    if run.created_at - (run.tick or 0) > task.catch_up_window:
+        return f": it was older than the catch_up_window of {format_duration(task.catch_up_window)}"
+    limit = f": only the latest {task.catch_up_limit} of a gap are run (catch_up_limit)"
+    return limit if task.catch_up is CatchUp.ALL else ""

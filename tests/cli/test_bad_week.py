@@ -39,8 +39,12 @@ class Week:
         """The tick of this night becomes a run."""
         self._account(self._row(night, missed=missed))
 
-    def does_not_run(self, night: Micros, reason: Reason, **detail: object) -> None:
-        self._account(not_run(self._row(night), reason, detail=detail))
+    def does_not_run(
+        self, night: Micros, reason: Reason, *, told: Micros | None = None, **detail: object
+    ) -> None:
+        """Its row is written `told`, or at once."""
+        row = not_run(self._row(night), reason, detail=detail)
+        self._account(row._replace(created_at=night if told is None else told))
 
     def ends(self, at: Micros, state: State, outcome: str, **changes: object) -> None:
         """The run that is due begins ten seconds after `at`, and ends so."""
@@ -92,7 +96,7 @@ def week(desk: Desk, stage: Callable[..., Stage]) -> Desk:
         reason="the disk is changed",
     )
     story.does_not_run(nights[4], Reason.PAUSED, pause=pause._asdict())
-    story.does_not_run(nights[5], Reason.MISSED_DOWN)
+    story.does_not_run(nights[5], Reason.MISSED_DOWN, told=nights[6])
     story.runs(nights[6], missed=2)
     story.ends(MONDAY + 6 * HOUR, State.SUCCEEDED, "ok", exit_code=0)
     desk.clock.at = NOON

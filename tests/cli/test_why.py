@@ -184,6 +184,23 @@ def test_a_missed_tick_says_why_nobody_came_to_it_in_time(
     assert "it was accounted for at 12:00." in why(desk, "backup", "--at", "11:00").out
 
 
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("catch_up: none", "Nothing caught up for it: catch_up is none."),
+        ("catch_up_window: 1m", "Nothing caught up for it: it was older than the catch_up_window of 1 m."),
+        ("catch_up: all", "Nothing caught up for it: only the latest 100 of a gap are run (catch_up_limit)."),
+        ("catch_up: one", "Nothing caught up for it."),
+    ],
+)
+def test_a_miss_that_nothing_caught_up_says_why(desk: Desk, theatre: Stage, keys: str, words: str) -> None:
+    # rule 9; the catch-up run of another tick, or of another gap, is not told
+    (desk.folder / "jobs.yaml").write_text(FILE.replace('0 * * * *"', f'0 * * * *", {keys}'))
+    other = row(NOON, missed=1)
+    accounted(theatre, not_run(row(NOON - HOUR), Reason.MISSED_DOWN), other)
+    assert why(desk, "backup", "--at", "11:00").out.splitlines()[-1] == words
+
+
 def test_an_overlap_of_a_tick_that_came_late_says_so(desk: Desk, theatre: Stage) -> None:
     # rules 5 and 8: what was in its way came after it, and that is told
     holder = theatre.has_run("backup")
