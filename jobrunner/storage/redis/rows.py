@@ -91,6 +91,8 @@ def settle_row(settle: Settle) -> list[object]:
 
 
 def _settle_row(settle: Settle) -> list[object]:
+    if settle.outcome == "ok" and settle.pid is not None and not settle.follow:
+        return _plain_success(settle)
     is_final = settle.state in FINAL
     values = {name: text_of(value) for name in _ENDED if (value := getattr(settle, name)) is not None}
     values["state"] = settle.state.value
@@ -116,6 +118,21 @@ def _settle_row(settle: Settle) -> list[object]:
         settle.join or "" if grows else "",
         edges_text(settle.after) if grows else "",
     ]
+
+
+_SUCCESS = ("outcome", "started_at", "reason", "result", "error", "exit_code", "signal", "pid", "output")
+
+
+def _plain_success(settle: Settle) -> list[object]:
+    """The hot path; what the claim has written (attempt, failures, crashes) stands."""
+    flat = ["state", "succeeded", "finished_at", text_of(settle.ended_at)]
+    for name in _SUCCESS:
+        value = getattr(settle, name)
+        if value is not None:
+            flat += (name, text_of(value))
+    "".join(flat).encode()
+    moment_of(abs(settle.ended_at))
+    return [str(settle.seq), str(settle.claim_no), settle.owner, settle.id, flat]
 
 
 _ATTEMPT = ("outcome", "started_at", "exit_code", "signal", "pid", "output", "error")

@@ -36,6 +36,11 @@ end
 local function add_all(rows)
   local answers, refused = {}, {}
   for i, r in ipairs(rows) do
+    if r.unique then
+      write_gathered() -- its holder may be one of these
+    else
+      gather()
+    end
     local welcome = not (r.pipeline and refused[r.pipeline]) and not seq_of(r.id) and gets_key(r)
     if welcome then
       insert(r)
@@ -44,6 +49,7 @@ local function add_all(rows)
     end
     answers[i] = welcome and 1 or 0
   end
+  write_gathered()
   return answers
 end
 

@@ -6,10 +6,6 @@ local MOST_REFUSED = 100 -- runs that one claim refuses for a busy lock
 local MOST_STARTS = 2147483648 -- of a task without a rate
 local BLOCK = 100 -- places read from a lane at a time
 
-local CLAIM = { 'id', 'task', 'claim_no', 'attempt', 'failures', 'crashes', 'payload', 'priority', 'due_at',
-  'created_at', 'trigger', 'pool', 'tick', 'missed', 'policy', 'options', 'cause', 'pipeline',
-  'pipeline_name', 'step', 'compose', 'after' }
-
 -- Queue what is due; true when there is more of it.
 local function promote()
   local due = call('ZRANGEBYSCORE', P .. 'due', '-inf', int(NOW), 'LIMIT', 0, MOST_AT_ONCE)
@@ -157,7 +153,7 @@ end
 
 -- The row at a place in a lane, with what the choice notes beside it: `place`, `is_late`, `taken`, `refused`.
 local function head_of(place)
-  local head = row(unpad(string.sub(place, -16)))
+  local head = whole_row(unpad(string.sub(place, -16)))
   head.place = place
   head.is_late = head.expires_at and head.claim_no == '0' and tonumber(head.expires_at) <= NOW
   return head
@@ -327,30 +323,32 @@ local function inputs_of(after)
   return inputs
 end
 
-local function claim_of(seq, refused)
-  local values = call('HMGET', P .. 'run:' .. seq, unpack(CLAIM))
-  local after = values[#CLAIM]
-  values[#CLAIM] = seq
-  values[#CLAIM + 1] = refused or false
-  if values[#CLAIM - 1] then
-    values[#CLAIM + 2] = inputs_of(after)
-  end
-  return values
+-- In the order of `rows.claim_of`.
+local function claim_of(r)
+  return {
+    r.id, r.task, r.claim_no, r.attempt, r.failures, r.crashes, r.payload, r.priority, r.due_at, r.created_at,
+    r.trigger, r.pool, r.tick or false, r.missed, r.policy or false, r.options or false, r.cause or false,
+    r.pipeline or false, r.pipeline_name or false, r.step or false, r.compose or false, r.seq, r.refused or false,
+    r.compose and inputs_of(r.after) or nil,
+  }
 end
 
 local function take(head, owner, host)
+  local key = P .. 'run:' .. head.seq
+  leave(head)
   if head.claim_no ~= '0' then
-    call('HDEL', P .. 'run:' .. head.seq, unpack(GONE))
+    call('HDEL', key, unpack(GONE))
   end
-  change(head, {
-    state = 'running',
-    owner = owner,
-    host = host,
-    lock = head.taken,
-    claim_no = int(tonumber(head.claim_no) + 1),
-    attempt = int(tonumber(head.attempt) + 1),
-  })
-  return claim_of(head.seq, head.refused)
+  head.state, head.owner = 'running', owner
+  head.claim_no, head.attempt = int(tonumber(head.claim_no) + 1), int(tonumber(head.attempt) + 1)
+  call('HSET', key, 'state', 'running', 'owner', owner, 'host', host, 'claim_no', head.claim_no,
+    'attempt', head.attempt)
+  if head.taken then
+    head.lock = head.taken
+    call('HSET', key, 'lock', head.lock)
+  end
+  arrive(head)
+  return claim_of(head)
 end
 
 local function take_all(choice, owner)
@@ -370,12 +368,14 @@ local function take_all(choice, owner)
   end
   local host = call('HGET', P .. 'supervisor:' .. owner, 'host') or ''
   local claims = {}
+  gather()
   for _, head in ipairs(choice.claims) do
     -- A revocation that this very claim met may have ended it.
     if #choice.revoked == 0 or call('HGET', P .. 'run:' .. head.seq, 'state') == 'queued' then
       claims[#claims + 1] = take(head, owner, host)
     end
   end
+  write_gathered()
   return claims
 end
 
@@ -454,7 +454,7 @@ end
 function operations.claimed_by()
   local claims = {}
   for _, seq in ipairs(call('ZRANGE', P .. 'own:' .. request.owner, 0, -1)) do
-    claims[#claims + 1] = claim_of(seq)
+    claims[#claims + 1] = claim_of(whole_row(seq))
   end
   return encoded(claims)
 end

@@ -61,6 +61,72 @@ local function write_hash(key, flat)
   end
 end
 
+-- The places of many rows, written together: one command for each set of them, not one for each row. While
+-- they are gathered nobody may read a place; what is gathered leaves its places before it takes new ones.
+
+local gathered -- { left = { key -> members }, taken = { key -> scores and members }, joined = { key -> members } }
+
+local function gather()
+  gathered = gathered or { left = {}, taken = {}, joined = {} }
+end
+
+local function list_of(places, key)
+  local list = places[key]
+  if not list then
+    list = {}
+    places[key] = list
+  end
+  return list
+end
+
+local function write_places(command, places)
+  for key, list in pairs(places) do
+    for i = 1, #list, 1000 do
+      call(command, P .. key, unpack(list, i, math.min(i + 999, #list)))
+    end
+  end
+end
+
+local function write_gathered()
+  local found = gathered
+  gathered = nil
+  if found then
+    write_places('ZREM', found.left)
+    write_places('ZADD', found.taken)
+    for key, members in pairs(found.joined) do
+      for member in pairs(members) do
+        call('SADD', P .. key, member)
+      end
+    end
+  end
+end
+
+local function take_place(key, score, member)
+  if gathered then
+    local list = list_of(gathered.taken, key)
+    list[#list + 1], list[#list + 2] = score, member
+  else
+    call('ZADD', P .. key, score, member)
+  end
+end
+
+local function leave_place(key, member)
+  if gathered then
+    local list = list_of(gathered.left, key)
+    list[#list + 1] = member
+  else
+    call('ZREM', P .. key, member)
+  end
+end
+
+local function join_set(key, member)
+  if gathered then
+    list_of(gathered.joined, key)[member] = true
+  else
+    call('SADD', P .. key, member)
+  end
+end
+
 local function first_score(key)
   local found = call('ZRANGE', P .. key, 0, 0, 'WITHSCORES')
   return found[2] and tonumber(found[2]) or math.huge

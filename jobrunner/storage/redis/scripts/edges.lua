@@ -177,6 +177,23 @@ local function free_from(seq, id, freed)
   freed[seq] = true
 end
 
+-- Those of these runs that others may wait for: mostly none, which one command tells of many.
+local function awaited(ended)
+  local found = {}
+  for i = 1, #ended, 500 do
+    local keys = {}
+    for j = i, math.min(i + 499, #ended) do
+      keys[#keys + 1] = P .. 'next:' .. ended[j]
+    end
+    if call('EXISTS', unpack(keys)) > 0 then
+      for j = i, i + #keys - 1 do
+        found[#found + 1] = ended[j]
+      end
+    end
+  end
+  return found
+end
+
 local function freed_by(ended, born)
   local freed = {}
   for _, seq in ipairs(born) do
@@ -188,7 +205,7 @@ local function freed_by(ended, born)
       end
     end
   end
-  for _, id in ipairs(ended) do
+  for _, id in ipairs(awaited(ended)) do
     local waiters = call('SMEMBERS', P .. 'next:' .. id)
     if #waiters > 0 then
       call('DEL', P .. 'next:' .. id)

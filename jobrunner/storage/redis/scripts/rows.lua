@@ -21,16 +21,33 @@ local PLACED = {
   'crashes', 'host', 'tick', 'pipeline_name',
 }
 
-local function row(seq)
-  local values = call('HMGET', P .. 'run:' .. seq, unpack(PLACED))
+-- The row, or of it what `names` say; nil: there is none.
+local function row(seq, names)
+  names = names or PLACED
+  local values = call('HMGET', P .. 'run:' .. seq, unpack(names))
   if not values[1] then
     return nil
   end
   local found = { seq = seq }
-  for i, name in ipairs(PLACED) do
+  for i, name in ipairs(names) do
     found[name] = values[i]
   end
   return found
+end
+
+-- All of a row, for the hot path: one pass over a small hash, where each name that is asked for takes one.
+-- The table has room from the start for the names of most rows, and for those of a success.
+local function whole_row(seq)
+  local flat = call('HGETALL', P .. 'run:' .. seq)
+  local found = {
+    seq = seq, id = false, task = false, state = false, lane = false, rank = false, due_at = false,
+    claim_no = false, owner = false, host = false, attempt = false, failures = false, crashes = false,
+    payload = false, priority = false, created_at = false, trigger = false, pool = false, missed = false,
+  }
+  for i = 1, #flat, 2 do
+    found[flat[i]] = flat[i + 1]
+  end
+  return found.id and found or nil
 end
 
 local function seq_of(id)
@@ -61,20 +78,20 @@ end
 
 local leaving = {
   queued = function(r)
-    call('ZREM', P .. 'lane:' .. r.lane, place_in_lane(r))
-    call('ZREM', P .. 'queued', r.seq)
+    leave_place('lane:' .. r.lane, place_in_lane(r))
+    leave_place('queued', r.seq)
   end,
   scheduled = function(r)
-    call('ZREM', P .. 'due', pad(r.seq))
+    leave_place('due', pad(r.seq))
     if r.tick then
-      call('ZREM', P .. 'ticking:' .. r.task, r.seq)
+      leave_place('ticking:' .. r.task, r.seq)
     end
   end,
   retrying = function(r)
-    call('ZREM', P .. 'due', pad(r.seq))
+    leave_place('due', pad(r.seq))
   end,
   running = function(r)
-    call('ZREM', P .. 'own:' .. r.owner, r.seq)
+    leave_place('own:' .. r.owner, r.seq)
     if r.cancel then
       call('SREM', P .. 'wanted:' .. r.owner, r.seq)
     end
@@ -82,16 +99,16 @@ local leaving = {
   end,
   waiting = function(r)
     if r.join and not r.pipeline then
-      call('ZREM', P .. 'roots:' .. r.task, r.seq)
+      leave_place('roots:' .. r.task, r.seq)
     end
   end,
 }
 
 local function leave(r)
-  call('ZREM', P .. 'state:' .. r.state, r.seq)
-  call('ZREM', P .. 'task:' .. r.task .. ':' .. r.state, r.seq)
+  leave_place('state:' .. r.state, r.seq)
+  leave_place('task:' .. r.task .. ':' .. r.state, r.seq)
   if expires_in(r) then
-    call('ZREM', P .. 'expiry', pad(r.seq))
+    leave_place('expiry', pad(r.seq))
   end
   if leaving[r.state] then
     leaving[r.state](r)
@@ -99,15 +116,15 @@ local function leave(r)
 end
 
 local function end_of(r)
-  call('ZADD', P .. 'done', r.finished_at, pad(r.seq))
+  take_place('done', r.finished_at, pad(r.seq))
   if r.state ~= 'skipped' then
-    call('ZADD', P .. 'done:' .. r.task, r.finished_at, pad(r.seq))
+    take_place('done:' .. r.task, r.finished_at, pad(r.seq))
   end
   if r.state == 'succeeded' or r.state == 'failed' then
-    call('ZADD', P .. 'ended:' .. r.state, r.finished_at, r.seq)
+    take_place('ended:' .. r.state, r.finished_at, r.seq)
   end
   if r.result then
-    call('ZADD', P .. 'results', r.finished_at, pad(r.seq))
+    take_place('results', r.finished_at, pad(r.seq))
   end
   if r.unique and call('HGET', P .. 'unique', r.unique) == r.seq then
     call('HDEL', P .. 'unique', r.unique)
@@ -118,39 +135,39 @@ end
 
 local arriving = {
   queued = function(r)
-    call('ZADD', P .. 'lane:' .. r.lane, 0, place_in_lane(r))
-    call('SADD', P .. 'lanes', r.lane)
-    call('ZADD', P .. 'queued', r.due_at, r.seq)
+    take_place('lane:' .. r.lane, 0, place_in_lane(r))
+    join_set('lanes', r.lane)
+    take_place('queued', r.due_at, r.seq)
     frees = true
   end,
   scheduled = function(r)
-    call('ZADD', P .. 'due', r.due_at, pad(r.seq))
+    take_place('due', r.due_at, pad(r.seq))
     if r.tick then
-      call('ZADD', P .. 'ticking:' .. r.task, r.seq, r.seq)
+      take_place('ticking:' .. r.task, r.seq, r.seq)
     end
   end,
   retrying = function(r)
-    call('ZADD', P .. 'due', r.due_at, pad(r.seq))
+    take_place('due', r.due_at, pad(r.seq))
   end,
   running = function(r)
-    call('ZADD', P .. 'own:' .. r.owner, r.seq, r.seq)
+    take_place('own:' .. r.owner, r.seq, r.seq)
     if r.lock then
       call('SADD', P .. 'lock:' .. r.lock, r.seq)
     end
   end,
   waiting = function(r)
     if r.join and not r.pipeline then
-      call('ZADD', P .. 'roots:' .. r.task, r.seq, r.seq)
+      take_place('roots:' .. r.task, r.seq, r.seq)
     end
   end,
 }
 
 local function arrive(r)
   dirty = true
-  call('ZADD', P .. 'state:' .. r.state, r.seq, r.seq)
-  call('ZADD', P .. 'task:' .. r.task .. ':' .. r.state, r.seq, r.seq)
+  take_place('state:' .. r.state, r.seq, r.seq)
+  take_place('task:' .. r.task .. ':' .. r.state, r.seq, r.seq)
   if expires_in(r) then
-    call('ZADD', P .. 'expiry', r.expires_at, pad(r.seq))
+    take_place('expiry', r.expires_at, pad(r.seq))
   end
   if FINAL[r.state] then
     end_of(r)
@@ -187,15 +204,17 @@ local function change(r, new)
   end
   leave(r)
   for name, value in pairs(new) do
-    r[name] = value
     if value == false then
       gone[#gone + 1] = name
-    else
+    elseif value ~= r[name] then
       set[#set + 1] = name
       set[#set + 1] = value
     end
+    r[name] = value
   end
-  call('HSET', P .. 'run:' .. r.seq, unpack(set))
+  if #set > 0 then
+    call('HSET', P .. 'run:' .. r.seq, unpack(set))
+  end
   if #gone > 0 then
     call('HDEL', P .. 'run:' .. r.seq, unpack(gone))
   end
@@ -217,17 +236,17 @@ local function insert(r)
   end
   call('HSET', P .. 'run:' .. r.seq, unpack(flat))
   call('HSET', P .. 'id', r.id, r.seq)
-  call('ZADD', P .. 'ids', 0, r.id .. ':' .. r.seq)
-  call('ZADD', P .. 'sdi', 0, string.reverse(r.id) .. ':' .. r.seq)
-  call('ZADD', P .. 'runs', r.seq, r.seq)
-  call('ZADD', P .. 'created', r.created_at, r.seq)
+  take_place('ids', 0, r.id .. ':' .. r.seq)
+  take_place('sdi', 0, string.reverse(r.id) .. ':' .. r.seq)
+  take_place('runs', r.seq, r.seq)
+  take_place('created', r.created_at, r.seq)
   if r.pipeline then
-    call('ZADD', P .. 'pipe:' .. r.pipeline, r.seq, r.seq)
+    take_place('pipe:' .. r.pipeline, r.seq, r.seq)
   end
   if r.unique and not FINAL[r.state] then
     call('HSET', P .. 'unique', r.unique, r.seq)
   end
-  call('SADD', P .. 'tasks', r.task)
+  join_set('tasks', r.task)
   arrive(r)
   if r.state == 'waiting' then
     tie(r)
