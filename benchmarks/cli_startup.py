@@ -28,10 +28,10 @@ COMMANDS: Mapping[str, Sequence[str]] = {
 }
 
 
-def cpu_ms(command: Sequence[str], folder: str) -> float:
+def cpu_ms(command: Sequence[str], folder: str, repetitions: int = REPETITIONS) -> float:
     """User and system time of one process, the least of several: noise only ever adds."""
     best = float("inf")
-    for _ in range(REPETITIONS):
+    for _ in range(repetitions):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, check=False)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)

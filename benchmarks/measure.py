@@ -1,18 +1,19 @@
-"""What a benchmark is made of: contests between entrants, measured in turns, and their results as JSON."""
+"""What a benchmark is made of: contests between entrants, measured in turns."""
 
 from __future__ import annotations
 
-import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 Attempt = Callable[[Path], float]  # one repetition in a new, empty folder; the figure in the contest's unit
+R = TypeVar("R")
 
 
 class Missing(Exception):
-    """This entrant cannot take part here; the text says why, and stands in the table."""
+    """This entrant has no figure here; the text says why, and stands in the table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,7 @@ class Entrant:
     settings: str  # durability first: what a crash or a power cut may lose
     attempt: Attempt
     is_ours: bool = False
+    is_aside: bool = False  # shown, and not to be beaten: it keeps less, or it is ourselves once more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,7 @@ class Goal:
     bound: float | None = None
     ratio: float | None = None
     peer: str = ""  # "" with a ratio: the best of the peers
+    is_ahead: bool = False  # and ahead of every peer that is not aside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +58,8 @@ class Figures:
 
     name: str
     settings: str
-    is_ours: bool
+    is_ours: bool = False
+    is_aside: bool = False
     values: tuple[float, ...] = ()
     missing: str = ""
 
@@ -75,9 +79,20 @@ class Outcome:
     more_is_better: bool
     figures: tuple[Figures, ...]
     wanted: float | None  # the goal's ratio, or its bound
+    peer: str  # whose figure the ratio is to
     ratio: float | None  # ours to the goal's peer; None without a ratio in the goal
+    behind: tuple[str, ...]  # peers that are ahead of us, where the goal is to be ahead of them
     is_reached: bool | None  # None: it could not be told here
     note: str = ""
+    held_at: str = ""  # date and time
+
+    @property
+    def ours(self) -> Figures | None:
+        """Our figures, where there are some."""
+        return next((each for each in self.figures if each.is_ours and each.values), None)
+
+
+# --- holding a contest ----------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -89,19 +104,30 @@ class Tally:
     missing: str = ""
 
     def attempt(self, folder: Path) -> None:
+        """One repetition; an entrant that failed once is not asked again."""
         if self.missing:
             return
         try:
             self.values.append(self.entrant.attempt(folder))
-        except Missing as reason:
-            self.missing = str(reason)
+        except Exception as error:  # whatever it is: the others go on
+            self.missing = reason_of(error)
 
     def figures(self) -> Figures:
         each = self.entrant
-        values = () if self.missing else tuple(self.values)
         return Figures(
-            name=each.name, settings=each.settings, is_ours=each.is_ours, values=values, missing=self.missing
+            name=each.name,
+            settings=each.settings,
+            is_ours=each.is_ours,
+            is_aside=each.is_aside,
+            values=() if self.missing else tuple(self.values),
+            missing=self.missing,
         )
+
+
+def reason_of(error: Exception) -> str:
+    """Why there is no figure, in a line."""
+    text = " ".join(str(error).split()) or "no reason given"
+    return text if isinstance(error, Missing) else f"{type(error).__name__}: {text}"
 
 
 def hold(contest: Contest, new_folder: Callable[[], Path]) -> Outcome:
@@ -113,61 +139,86 @@ def hold(contest: Contest, new_folder: Callable[[], Path]) -> Outcome:
     return outcome(contest, tuple(tally.figures() for tally in tallies))
 
 
+class Shared(Generic[R]):
+    """Repetitions that several contests look at: each is done once, by the contest that asks first."""
+
+    def __init__(self, work: Callable[[Path], R]) -> None:
+        self._work = work
+        self._found: list[R | Exception] = []
+
+    def figure(self, pick: Callable[[R], float]) -> Attempt:
+        """An attempt that picks its figure of each repetition in turn."""
+        turn = iter(range(1_000))
+        return lambda folder: pick(self._repetition(next(turn), folder))
+
+    def _repetition(self, number: int, folder: Path) -> R:
+        if len(self._found) <= number:
+            try:
+                self._found.append(self._work(folder))
+            except Exception as error:  # each contest is told why
+                self._found.append(error)
+        found = self._found[number]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+# --- the verdict ----------------------------------------------------------------------------------
+
+
 def outcome(contest: Contest, figures: tuple[Figures, ...]) -> Outcome:
+    """What the figures say about the goal."""
     ours = next((each for each in figures if each.is_ours and each.values), None)
-    ratio = _ratio(contest, ours, figures)
+    peer = _peer(contest, figures)
+    ratio = ours.median / peer.median if ours and peer and peer.median else None
+    behind = _behind(contest, ours, figures)
+    goal = contest.goal
     return Outcome(
         target=contest.target,
         name=contest.name,
         unit=contest.unit,
-        goal=contest.goal.text,
+        goal=goal.text,
         more_is_better=contest.more_is_better,
         figures=figures,
-        wanted=contest.goal.bound if contest.goal.ratio is None else contest.goal.ratio,
+        wanted=goal.bound if goal.ratio is None else goal.ratio,
+        peer=peer.name if peer else "",
         ratio=ratio,
-        is_reached=_is_reached(contest, ours, ratio),
+        behind=behind,
+        is_reached=_is_reached(contest, ours, ratio, behind),
         note=contest.note,
     )
 
 
-def _ratio(contest: Contest, ours: Figures | None, figures: Sequence[Figures]) -> float | None:
-    if ours is None or contest.goal.ratio is None:
-        return None
-    peers = [each.median for each in figures if each.values and not each.is_ours]
-    named = [each.median for each in figures if each.values and each.name == contest.goal.peer]
-    if not (named or (peers and not contest.goal.peer)):
-        return None
-    other = named[0] if named else (max(peers) if contest.more_is_better else min(peers))
-    return ours.median / other if other else None
-
-
-def _is_reached(contest: Contest, ours: Figures | None, ratio: float | None) -> bool | None:
+def _peer(contest: Contest, figures: Sequence[Figures]) -> Figures | None:
+    """Whose figure the goal's ratio is to: the one it names, else the best."""
     goal = contest.goal
-    found = ratio if goal.ratio is not None else None if ours is None else ours.median
-    wanted = goal.ratio if goal.ratio is not None else goal.bound
+    if goal.ratio is None:
+        return None
+    rivals = [each for each in figures if each.values and not each.is_ours]
+    if goal.peer:
+        return next((each for each in rivals if each.name == goal.peer), None)
+    best = max if contest.more_is_better else min
+    return best((each for each in rivals if not each.is_aside), key=lambda each: each.median, default=None)
+
+
+def _behind(contest: Contest, ours: Figures | None, figures: Sequence[Figures]) -> tuple[str, ...]:
+    """The peers whose figure is better than ours, where the goal is to be ahead."""
+    if ours is None or not contest.goal.is_ahead:
+        return ()
+    rivals = [each for each in figures if each.values and not each.is_ours and not each.is_aside]
+    sign = 1 if contest.more_is_better else -1
+    return tuple(each.name for each in rivals if sign * each.median > sign * ours.median)
+
+
+def _is_reached(
+    contest: Contest, ours: Figures | None, ratio: float | None, behind: Sequence[str]
+) -> bool | None:
+    goal = contest.goal
+    if ours is None:
+        return False  # we take part everywhere
+    if behind:
+        return False
+    found, wanted = (ours.median, goal.bound) if goal.ratio is None else (ratio, goal.ratio)
     if found is None or wanted is None:
         return None
     return found >= wanted if contest.more_is_better else found <= wanted
-
-
-# --- on disk --------------------------------------------------------------------------------------
-
-
-def save(path: Path, machine: Mapping[str, str], outcomes: Sequence[Outcome]) -> None:
-    """Write the results of one run."""
-    plain = {"machine": dict(machine), "outcomes": [asdict(each) for each in outcomes]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(plain, indent=1) + "\n")
-
-
-def load(path: Path) -> tuple[dict[str, str], list[Outcome]]:
-    """The results that `save` wrote."""
-    plain = json.loads(path.read_text())
-    return plain["machine"], [_outcome_of(each) for each in plain["outcomes"]]
-
-
-def _outcome_of(plain: dict[str, object]) -> Outcome:
-    rows = plain.pop("figures")
-    assert isinstance(rows, list)
-    figures = tuple(Figures(**{**each, "values": tuple(each["values"])}) for each in rows)
-    return Outcome(**{**plain, "figures": figures})  # type: ignore[arg-type]

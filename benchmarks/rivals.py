@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import signal
 import struct
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.crew import Crew, at_work, last_line
 from benchmarks.measure import Missing
 
 HERE = Path(__file__).resolve().parent
@@ -21,7 +21,7 @@ PROGRAMS = HERE / "peers"
 ENVIRONMENT = Path(os.environ.get("JOBRUNNER_BENCH_VENV", HERE.parent / ".venv-bench"))
 SLOT = struct.Struct("qqq")  # as in peers/tally.py
 SLOTS = 64
-PATIENCE = 180.0  # seconds for one repetition
+PATIENCE = 60.0  # seconds for one repetition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,17 +65,28 @@ def tallied(folder: Path) -> tuple[int, float]:
     return sum(count for count, _, _ in slots), span / 1e9
 
 
-def until_tallied(folder: Path, count: int) -> float:
+def until_tallied(folder: Path, count: int, crew: Crew) -> float:
     """Wait until so many calls were counted; the calls per second of the time between first and last."""
     end = time.monotonic() + PATIENCE
     with (folder / "tally").open("rb") as file:
         shared = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         while sum(SLOT.unpack_from(shared, at)[0] for at in range(0, len(shared), SLOT.size)) < count:
+            crew.check()
             if time.monotonic() > end:
-                raise Missing(f"{tallied(folder)[0]} of {count} calls after {PATIENCE:.0f} s")
+                raise Missing(f"{tallied(folder)[0]:,} of {count:,} calls in {PATIENCE:.0f} s")
             time.sleep(0.02)
     done, span = tallied(folder)
+    if done != count:
+        raise Missing(f"{done:,} calls were made of {count:,} that were asked for")
     return done / span if span else 0.0
+
+
+def enqueued(peer: Peer, folder: Path, servers: Mapping[str, str], count: int) -> float:
+    """Let the peer enqueue one by one; runs per second, once its queue is seen to hold them."""
+    rate, length = ask(peer, folder, servers, "rate", str(count)).split()[-2:]
+    if int(length) != count:
+        raise Missing(f"its queue holds {length} of {count} that were enqueued")
+    return float(rate)
 
 
 def ask(peer: Peer, folder: Path, servers: Mapping[str, str], *arguments: str) -> str:
@@ -93,60 +104,34 @@ def ask(peer: Peer, folder: Path, servers: Mapping[str, str], *arguments: str) -
             timeout=PATIENCE,
         )
     if done.returncode != 0:
-        raise Missing(f"{' '.join(arguments)} failed: see {folder / 'ask.log'}")
+        raise Missing(f"{' '.join(arguments)} failed: {last_line(folder / 'ask.log')}")
     return done.stdout
 
 
 @contextmanager
-def serving(peer: Peer, folder: Path, servers: Mapping[str, str]) -> Iterator[list[int]]:
-    """The peer's workers; their process ids. They are ended with their groups."""
+def serving(peer: Peer, folder: Path, servers: Mapping[str, str]) -> Iterator[Crew]:
+    """The peer's workers."""
     variables = surroundings(folder, STORE=peer.store, **servers)
-    processes = [_start(command, folder, variables) for command in peer.workers]
-    try:
-        yield [each.pid for each in processes]
-    finally:
-        for each in processes:
-            _end(each)
+    commands = [_words(command, variables) for command in peer.workers]
+    with at_work(commands, folder / "workers.log", variables, PROGRAMS) as crew:
+        yield crew
 
 
 def prepare(peer: Peer, folder: Path, servers: Mapping[str, str]) -> None:
-    """Make the peer's tables, where it has some; once for each server."""
+    """Make the peer's tables, where it has some."""
     variables = surroundings(folder, STORE=peer.store, **servers)
     for command in peer.prepare:
         with (folder / "prepare.log").open("ab") as log:
             words = _words(command, variables)
-            subprocess.run(words, env=variables, stdout=log, stderr=log, check=False, timeout=PATIENCE)
+            done = subprocess.run(words, env=variables, stdout=log, stderr=log, check=False, timeout=PATIENCE)
+        if done.returncode != 0:
+            raise Missing(f"{command[0]} failed: {last_line(folder / 'prepare.log')}")
 
 
 def _words(command: Sequence[str], variables: Mapping[str, str]) -> list[str]:
     """The command with `$NAME` replaced; its first word is looked up in the environment of the peers."""
     words = [variables.get(word[1:], word) if word.startswith("$") else word for word in command]
     return [binary(words[0]), *words[1:]]
-
-
-def _start(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    with (folder / "workers.log").open("ab") as log:
-        return subprocess.Popen(
-            _words(command, variables),
-            env=dict(variables),
-            cwd=PROGRAMS,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            continue
-        except ProcessLookupError:
-            break
-    process.poll()
 
 
 # --- who takes part -------------------------------------------------------------------------------
@@ -188,6 +173,7 @@ HUEY_POSTGRES = Peer(
     app="huey_app",
     store="postgres",
     workers=[["huey_consumer", "huey_app.huey", "-w", "4", "-k", "process", "-q", "-n"]],
+    prepare=[["python", "-c", "import huey_app; huey_app.huey.pending_count()"]],
 )
 RQ = Peer(
     name="RQ, 2 SimpleWorkers",
@@ -238,7 +224,7 @@ PGQUEUER = Peer(
     settings=FSYNC,
     app="pgqueuer_app",
     store="postgres",
-    workers=[["pgq", "run", "pgqueuer_app:create", "--batch-size", "100", "--log-level", "ERROR"]],
+    workers=[["python", "pgqueuer_app.py", "serve"]],
     prepare=[["pgq", "--pg-dsn", "$POSTGRES", "install"]],
 )
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import psycopg
+import redis as redis_client
 
 from benchmarks.measure import Missing
 
@@ -28,10 +33,7 @@ def free_port() -> int:
 @contextmanager
 def redis(folder: Path) -> Iterator[str]:
     """A Redis with an append-only file; its URL."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        raise Missing("no redis-server here")
-    port = free_port()
+    binary, port = _redis_binary(), free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
     durable = ["--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"]
     with _serving([binary, *options, *durable], port, folder):
@@ -53,6 +55,42 @@ def postgres(folder: Path) -> Iterator[str]:
     serve = [*user, str(binaries / "postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1"]
     with _serving([*serve, "-k", str(folder), "-c", "max_connections=200"], port, folder):
         yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+
+
+def versions() -> dict[str, str]:
+    """The versions of the servers that are here."""
+    found = {}
+    for name, command in (("Redis", "redis-server"), ("PostgreSQL", "postgres")):
+        with contextlib.suppress(Missing):
+            binary = _redis_binary() if name == "Redis" else str(_postgres_binaries() / command)
+            told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+            found[name] = re.findall(r"[0-9]+\.[0-9.]+", told)[0]
+    return found
+
+
+def fresh(running: Mapping[str, str]) -> dict[str, str]:
+    """The servers without anything of an earlier repetition: Redis empty, a new database in PostgreSQL."""
+    found = dict(running)
+    if "REDIS" in found:
+        with redis_client.Redis.from_url(found["REDIS"]) as server:
+            server.flushall()
+    if "POSTGRES" in found:
+        found["POSTGRES"] = _new_database(found["POSTGRES"])
+    return found
+
+
+def _new_database(url: str) -> str:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("drop database if exists turn with (force)")
+        connection.execute("create database turn")
+    return url.rpartition("/")[0] + "/turn"
+
+
+def _redis_binary() -> str:
+    binary = shutil.which("redis-server")
+    if binary is None:
+        raise Missing("no redis-server here")
+    return binary
 
 
 def _postgres_binaries() -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,13 +10,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.crew import Crew, at_work
 from benchmarks.measure import Missing
 from benchmarks.rivals import PATIENCE, PROGRAMS
 from jobrunner.birth import new_run
 from jobrunner.clock import SystemClock
 from jobrunner.ids import new_id
-from jobrunner.model import NewRun, Trigger
-from jobrunner.storage import Storage, open_storage
+from jobrunner.model import NewRun, State, Trigger
+from jobrunner.storage import RunFilter, Storage, open_storage
 
 SQLITE = "fsync at each commit (WAL, synchronous=FULL)"
 START = 20.0  # seconds until a supervisor must be there
@@ -68,21 +68,11 @@ class Site:
             raise Missing(f"jobrunner did not start: {done.stderr.strip()[-300:]}")
 
     @contextmanager
-    def serving(self, *more: str) -> Iterator[int]:
-        """A supervisor that works; its pid. It gets SIGTERM at the end."""
-        with (self.folder / "supervisor.log").open("ab") as log:
-            process = subprocess.Popen(
-                self._command(*more), env=self._variables(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        try:
-            yield process.pid
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(40)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    def serving(self, *more: str) -> Iterator[Crew]:
+        """A supervisor that works; it gets SIGTERM at the end."""
+        log = self.folder / "supervisor.log"
+        with at_work([self._command(*more)], log, self._variables(), self.folder) as crew:
+            yield crew
 
     def until_there(self, count: int = 1) -> None:
         """Wait until so many supervisors are alive."""
@@ -110,6 +100,17 @@ class Site:
             for _ in range(count)
         ]
 
+    def demand(self, task: str, count: int) -> None:
+        """Raise Missing unless so many runs of the task have succeeded, each at its first attempt."""
+        which = RunFilter(tasks=(task,), states=(State.SUCCEEDED,), limit=count + 1)
+        with self.storage() as storage:
+            end = time.monotonic() + START
+            while len(found := storage.runs(which)) < count and time.monotonic() < end:
+                time.sleep(0.2)
+        again = sum(each.attempt > 1 for each in found)
+        if len(found) != count or again:
+            raise Missing(f"{len(found):,} of {count:,} runs succeeded, {again} of them more than once")
+
     def fill(self, task: str, count: int) -> None:
         with self.storage() as storage:
             for start in range(0, count, 5_000):
@@ -130,6 +131,16 @@ def proc_wakes(pid: int) -> int:
 def proc_memory(pid: int) -> float:
     """Resident MiB."""
     return _status(Path(f"/proc/{pid}"))["VmRSS"] / 1024
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes below this one."""
+    nearest = [int(each) for task in Path(f"/proc/{pid}/task").iterdir() for each in _children(task)]
+    return nearest + [below for each in nearest for below in children_of(each)]
+
+
+def _children(task: Path) -> list[str]:
+    return (task / "children").read_text().split()
 
 
 def _status(folder: Path) -> Mapping[str, int]:

@@ -32,4 +32,4 @@ if __name__ == "__main__":
         began = time.perf_counter()
         for _ in range(count):
             nothing.send()
-        print(count / (time.perf_counter() - began))
+        print(count / (time.perf_counter() - began), dramatiq.get_broker().client.llen("dramatiq:default"))

@@ -65,7 +65,7 @@ def main(arguments):
     if verb == "fill":
         fill(arguments[1], count)
     elif verb == "rate":
-        print(one_by_one(count))
+        print(one_by_one(count), huey.pending_count())
     else:
         send(count, float(arguments[2]))
 

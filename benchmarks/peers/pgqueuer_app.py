@@ -1,4 +1,4 @@
-"""PgQueuer: `pgq run pgqueuer_app:create --batch-size 100`."""
+"""PgQueuer: what `pgq run pgqueuer_app:create --batch-size 100` does, by the word `serve`."""
 
 import asyncio
 import os
@@ -31,6 +31,10 @@ async def create():
     return pgq
 
 
+async def serve():
+    await (await create()).run(batch_size=100)
+
+
 async def main():
     queries = Queries(await driver())
     verb, count = sys.argv[1], int(sys.argv[-1] if sys.argv[1] == "fill" else sys.argv[2])
@@ -46,8 +50,9 @@ async def main():
         began = time.perf_counter()
         for _ in range(count):
             await queries.enqueue("nothing", None)
-        print(count / (time.perf_counter() - began))
+        rate = count / (time.perf_counter() - began)
+        print(rate, sum(each.count for each in await queries.queue_size()))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(serve() if sys.argv[1] == "serve" else main())

@@ -5,6 +5,7 @@ import sys
 import time
 
 import moments
+import psycopg
 import tally
 from procrastinate import App, PsycopgConnector, SyncPsycopgConnector
 
@@ -25,6 +26,11 @@ async def note(sent):
     moments.note(sent)
 
 
+def length():
+    with psycopg.connect(os.environ["POSTGRES"]) as connection:
+        return connection.execute("select count(*) from procrastinate_jobs").fetchone()[0]
+
+
 if __name__ == "__main__":
     verb, count = sys.argv[1], int(sys.argv[-1] if sys.argv[1] == "fill" else sys.argv[2])
     with app.open():
@@ -38,4 +44,4 @@ if __name__ == "__main__":
             began = time.perf_counter()
             for _ in range(count):
                 nothing.defer()
-            print(count / (time.perf_counter() - began))
+            print(count / (time.perf_counter() - began), length())

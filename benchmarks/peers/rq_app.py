@@ -32,4 +32,4 @@ if __name__ == "__main__":
         began = time.perf_counter()
         for _ in range(count):
             queue.enqueue(rq_app.nothing)
-        print(count / (time.perf_counter() - began))
+        print(count / (time.perf_counter() - began), len(queue))

@@ -35,7 +35,7 @@ async def main():
         began = time.perf_counter()
         for _ in range(count):
             await queue.enqueue("nothing")
-        print(count / (time.perf_counter() - began))
+        print(count / (time.perf_counter() - began), await queue.count("queued"))
     await queue.disconnect()
 
 
