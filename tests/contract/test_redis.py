@@ -14,6 +14,7 @@ from jobrunner.durations import DAY
 from jobrunner.ids import new_id
 from jobrunner.plan import Retention
 from jobrunner.storage import Storage, open_storage
+from jobrunner.storage.redis.scripts import script
 from jobrunner.storage.redis.store import RedisStorage
 from jobrunner.testing import LeasedStorageContract
 from jobrunner.testing.desk import NOON, PATIENCE, Desk, Opener, a_run, is_readable
@@ -78,3 +79,10 @@ def test_everything_lies_under_one_hash_tag_and_leaves_with_its_run(redis_url: s
     assert {key.removeprefix("{tagged}:").partition(":")[0] for key in left} == {
         *("alive", "lanes", "rules", "seq", "supervisor", "supervisors", "tasks", "writes")
     }
+
+
+def test_an_operation_is_sent_no_more_of_the_script_than_it_uses() -> None:
+    """A script makes all of its functions anew at every call."""
+    assert script("writes").text.count("function") == 1
+    assert "enter_tick" not in script("exchange").text
+    assert len(script("add").text) < len(script("exchange").text) / 1.5

@@ -54,9 +54,9 @@ class Server:
         client = self.client if len(text) < LARGE else self._patient
         with translated(self.shown):
             try:
-                dirty, answer = client.execute_command("EVALSHA", script().sha, *keys)
+                dirty, answer = client.execute_command("EVALSHA", script(operation).sha, *keys)
             except NoScriptError:
-                dirty, answer = client.execute_command("EVAL", script().text, *keys)
+                dirty, answer = client.execute_command("EVAL", script(operation).text, *keys)
         self.own_writes += dirty
         return answer
 
