@@ -282,3 +282,19 @@ def test_every_step_reads_by_its_index_and_no_more_than_it_needs(storage: Postgr
 @pytest.mark.drill
 def test_the_same_holds_with_a_million_runs(storage: PostgresStorage, full_drills: bool) -> None:
     check(storage, MILLION if full_drills else 3 * SIZE)
+
+
+def test_a_turn_of_many_runs_has_no_more_statements_than_one_of_few(storage: PostgresStorage) -> None:
+    desk = Desk(storage)
+    storage.add([a_run() for _ in range(500)])
+    counts = []
+    for size in (2, 200):
+        claims = desk.claim(size)
+        Recorder.heard.clear()
+        answer = desk.turn([desk.end(claim, result="1") for claim in claims], want={"default": size})
+        counts.append(len(Recorder.heard))
+        assert len(answer.claimed) == size
+        desk.turn([desk.end(claim) for claim in answer.claimed], want={})
+    few, many = counts
+    assert few == many
+    assert 0 < many < 20

@@ -86,3 +86,24 @@ def test_an_operation_is_sent_no_more_of_the_script_than_it_uses() -> None:
     assert script("writes").text.count("function") == 1
     assert "enter_tick" not in script("exchange").text
     assert len(script("add").text) < len(script("exchange").text) / 1.5
+
+
+def test_a_run_more_in_a_turn_costs_few_commands(redis_url: str) -> None:
+    """A claim and a success, their places aside, which are written together for all runs of the turn."""
+    with closing(RedisStorage.open(f"{redis_url}?namespace={new_id(NOON)}", server_time=False)) as storage:
+        desk = Desk(storage)
+        storage.add([a_run() for _ in range(300)])
+        few, many = _commands_of_a_turn(redis_url, desk, 10), _commands_of_a_turn(redis_url, desk, 110)
+    assert (many - few) / 100 <= 6.1
+
+
+def _commands_of_a_turn(url: str, desk: Desk, size: int) -> int:
+    """How many commands the server executes for a turn that settles and claims so many runs."""
+    claims = desk.claim(size)
+    with redis.Redis.from_url(url, decode_responses=True) as server:
+        server.config_resetstat()
+        answer = desk.turn([desk.end(claim, result="1", pid=1) for claim in claims], want={"default": size})
+        told: dict[str, dict[str, int]] = server.info("commandstats")
+    assert len(answer.claimed) == size
+    desk.turn([desk.end(claim) for claim in answer.claimed], want={})
+    return sum(each["calls"] for each in told.values())

@@ -99,7 +99,11 @@ def test_entrants_take_turns() -> None:
     turns: list[str] = []
 
     def attempt(name: str) -> Callable[[Path], float]:
-        return lambda _folder: float(turns.append(name) or len(turns))
+        def turn(_folder: Path) -> float:
+            turns.append(name)
+            return 1.0
+
+        return turn
 
     hold(contest(entrants=[entrant("a", attempt("a")), entrant("b", attempt("b"))]), folder)
     assert "".join(turns) == "ababab"
