@@ -5,15 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from importlib import import_module
 
 from .clock import SystemClock
 from .config.child import compile_in_child
-from .config.source import FileSource
 from .errors import ConfigError, OwnerLost
-from .logs import stderr_log
-from .stopping import Until
-from .supervisor import Supervisor
 from .systemd import Notifier
+from .until import Until
 
 _YOUNG = 20_000  # objects: a run is about a dozen, all of them freed by their reference counts
 
@@ -31,9 +29,13 @@ def serve(
     Raises ConfigError with every problem of the file, StorageRefused when its storage cannot be used.
     """
     notifier = Notifier.taken_from(os.environ)
-    compiled = compile_in_child(path)
+    compiled = compile_in_child(path, meanwhile=_import_the_rest)
     if compiled.plan is None:
         raise ConfigError(compiled.rendered)
+    from .config.source import FileSource
+    from .logs import stderr_log
+    from .supervisor import Supervisor
+
     plan = compiled.plan
     clock = SystemClock()
     asked: list[int] = []
@@ -65,6 +67,12 @@ def serve(
             plan = former.plan
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # the interpreter's own end gives handlers back
+
+
+def _import_the_rest() -> None:
+    """While a child reads the file: on a second core this takes no time."""
+    for name in (".config.source", ".logs", ".supervisor"):
+        import_module(name, __package__)
 
 
 def _collect_seldom() -> None:

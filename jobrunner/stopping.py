@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 from typing import NamedTuple
 
 from .dispatcher import Dispatcher
@@ -19,6 +18,7 @@ from .pools import Pools
 from .scheduler import SPREAD, Scheduler
 from .service import Service
 from .storage import RunFilter, Storage
+from .until import Until
 
 LAST_GRACE: Micros = 3 * SECOND // 2  # after the last KILL, for its completions to be written
 LAST_WORD = 0.3  # seconds, for a storage that still hangs at a forced end: nobody waits for it then
@@ -27,14 +27,6 @@ TELLING: Micros = 10 * SECOND  # at an orderly end, for notifications to be deli
 HURRY: Micros = SECOND  # TERM to KILL after a second signal: the whole end takes at most 2 s (semantics 29)
 PARTING: Micros = 6 * SECOND  # at an orderly end, for workers to leave: they take five at most
 ASK_PAUSE: Micros = SECOND  # before a storage that did not answer is asked again whether work is left
-
-
-class Until(Enum):
-    """When a supervisor ends by itself."""
-
-    SIGNAL = "signal"
-    ONCE = "once"  # what is due now has been done
-    DRAINED = "drained"  # nothing is queued, retrying or running
 
 
 class Crew(NamedTuple):

@@ -43,13 +43,14 @@ from .reloader import Reloader, Source
 from .retention import sweep_output
 from .scheduler import Scheduler, timetables
 from .service import Service, running
-from .stopping import LAST_WORD, Crew, Stop, Until
+from .stopping import LAST_WORD, Crew, Stop
 from .storage import OwnerInfo, OwnerStatus, Pause, Storage
 from .storage.pausing import pause_of
 from .storage.silence import silence_before
 from .succession import Former, Succession
 from .systemd import Notifier
 from .trouble import Trouble
+from .until import Until
 from .vitals import Vitals, measure
 
 READ_PAUSE: Micros = SECOND  # before pauses that could not be read are read again

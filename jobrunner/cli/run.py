@@ -50,7 +50,7 @@ def run_command(
         say("note: JOBRUNNER_BACKEND does not count for run; with it, other commands look at another storage")
     obey_as_process_one()
     from jobrunner.serve import serve
-    from jobrunner.stopping import Until
+    from jobrunner.until import Until
 
     until = Until.ONCE if once else Until.DRAINED if drain else Until.SIGNAL
     serve(

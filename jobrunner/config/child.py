@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from ..errors import ConfigError
@@ -14,23 +14,33 @@ PATIENCE: Final = 60.0  # seconds; ten thousand tasks take about five on a busy 
 
 
 def compile_in_child(
-    path: str, *, environ: Mapping[str, str] | None = None, checking: bool = False, patience: float = PATIENCE
+    path: str,
+    *,
+    environ: Mapping[str, str] | None = None,
+    checking: bool = False,
+    patience: float = PATIENCE,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> Compiled:
     """The plan of a file, or all its problems; `environ` is the child's environment, None: this process's.
 
-    `checking` also looks for callables and programs. Raises ConfigError when the child gives no answer.
+    `checking` also looks for callables and programs; `meanwhile` is called while the child works. Raises
+    ConfigError when the child gives no answer.
     """
     command = (sys.executable, "-P", "-m", "jobrunner.config", *compiling(path, checking=checking))
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe) as child:
+        try:
+            meanwhile()
+            output, said = child.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            words = f"{path}: reading it took longer than {patience:g} s, and was given up"
+            raise ConfigError(words) from None
+        finally:
+            child.kill()  # does nothing when it has ended
     try:
-        done = subprocess.run(
-            command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, timeout=patience, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise ConfigError(f"{path}: reading it took longer than {patience:g} s, and was given up") from None
-    try:
-        return from_text(done.stdout)
+        return from_text(output)
     except (ValueError, KeyError, TypeError):
-        raise ConfigError(_broken(path, done.returncode, done.stderr)) from None
+        raise ConfigError(_broken(path, child.returncode, said)) from None
 
 
 def compiling(path: str, *, checking: bool = False) -> tuple[str, ...]:

@@ -12,10 +12,10 @@ from jobrunner.clock import SystemClock
 from jobrunner.durations import SECOND
 from jobrunner.events import Event, Ready, StorageBack, StorageTrouble
 from jobrunner.plan import Plan
-from jobrunner.stopping import Until
 from jobrunner.storage import open_storage
 from jobrunner.succession import Former
 from jobrunner.supervisor import Supervisor
+from jobrunner.until import Until
 from tests.postgres_server import GUARDED, NoServer, PostgresServer
 from tests.servers import a_redis, missing_server
 

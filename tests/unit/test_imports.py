@@ -21,12 +21,16 @@ FIRST_TICK = "from jobrunner.schedule import Schedule; Schedule.parse('5 4 * * *
 
 
 def test_the_supervisor_validates_nothing_itself() -> None:
-    assert loaded("import jobrunner.serve").isdisjoint({"pydantic", "yaml", "watchfiles", "asyncio"})
+    assert loaded("import jobrunner.serve, jobrunner.supervisor").isdisjoint(
+        {"pydantic", "yaml", "watchfiles", "asyncio"}
+    )
 
 
 def test_neither_openssl_nor_croniter_is_loaded_before_a_tick_asks_for_it() -> None:
     strangers = {"_hashlib", "croniter", "dateutil"}
-    assert loaded("import jobrunner.serve, jobrunner.storage.sqlite").isdisjoint(strangers)
+    assert loaded("import jobrunner.serve, jobrunner.supervisor, jobrunner.storage.sqlite").isdisjoint(
+        strangers
+    )
     assert loaded("import jobrunner.config.compile").isdisjoint({"croniter", "dateutil"})
     assert "croniter" in loaded(FIRST_TICK)
 

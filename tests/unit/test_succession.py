@@ -15,11 +15,11 @@ from jobrunner.events import Event, GoingOn, Ready, Stopped, StorageBack, Storag
 from jobrunner.logs import words
 from jobrunner.model import Settle, State
 from jobrunner.plan import Plan
-from jobrunner.stopping import Until
 from jobrunner.storage import ExchangeRequest, Rules, TaskRule
 from jobrunner.storage.memory import MemoryStorage
 from jobrunner.succession import Former
 from jobrunner.supervisor import Supervisor
+from jobrunner.until import Until
 from tests.builders import NOON, a_run, a_task, an_end
 from tests.stage import STATUS, FaultyStorage, an_owner
 

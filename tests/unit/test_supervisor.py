@@ -29,10 +29,10 @@ from jobrunner.logs import Level, Log, words
 from jobrunner.loop import EventLoop
 from jobrunner.model import Ended, Ending, Reason, State
 from jobrunner.plan import Plan, Retention, Retries
-from jobrunner.stopping import Until
 from jobrunner.storage import ExchangeRequest, Rules, Storage, TaskRule
 from jobrunner.storage.memory import MemoryStorage
 from jobrunner.supervisor import Supervisor
+from jobrunner.until import Until
 from tests.builders import NOON, a_claim, a_run, a_task, an_end
 from tests.stage import ME, STATUS, Aside, FaultyStorage, HandClock, an_owner
 

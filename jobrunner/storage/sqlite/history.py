@@ -43,9 +43,7 @@ def _candidates(connection: sqlite3.Connection, part: str) -> list[int]:
         "select seq from runs where id >= ? and id < ? limit 2", (part, part + "g")
     ).fetchall()
     if len(rows) < 2:
-        rows += connection.execute(
-            "select seq from runs where substr(id, ?) = ? limit 2", (-len(part), part)
-        ).fetchall()
+        rows += connection.execute("select seq from runs where id glob ? limit 2", (f"*{part}",)).fetchall()
     return list({seq for (seq,) in rows})
 
 
