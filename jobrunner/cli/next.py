@@ -95,14 +95,13 @@ def next_command(
     """
     if what is None:
         return _next_of_file(session, number or 10, tz, start)
-    table = _timetable(session, what, tz)
-    after = _start(session, start, zone_named(table.schedules[0].timezone))
-    _write(session, table, after, table.first(after, number or 5))
+    table, now = _timetable(session, what, tz), session.now()
+    after = _start(now, start, zone_named(table.schedules[0].timezone))
+    _write(session, table, after, table.first(after, number or 5), now)
     return 0
 
 
-def _start(session: Session, text: str | None, zone: tzinfo | None) -> Micros:
-    now = session.now()
+def _start(now: Micros, text: str | None, zone: tzinfo | None) -> Micros:
     return now if text is None else moment(text, "--from", now=now, zone=zone)
 
 
@@ -147,7 +146,7 @@ def _plan(session: Session) -> Plan:
 # ---- one timetable ---------------------------------------------------------------------------------------
 
 
-def _write(session: Session, table: Timetable, after: Micros, ticks: Sequence[datetime]) -> None:
+def _write(session: Session, table: Timetable, after: Micros, ticks: Sequence[datetime], now: Micros) -> None:
     screen = session.screen()
     if session.json:
         screen.json(_document(table, after, ticks))
@@ -155,8 +154,10 @@ def _write(session: Session, table: Timetable, after: Micros, ticks: Sequence[da
     at = "at " if _CLOCK.match(table.words) else ""
     screen.line(f"{at}{table.words}, {table.timezone}")
     for tick in ticks:
-        screen.line(f"  {_tick(tick)}   {_distance(tick, session.now())}")
-    if not ticks:
+        screen.line(f"  {_tick(tick)}   {_distance(tick, now)}")
+    if any(each.kind == "reboot" for each in table.schedules):
+        screen.line("  once, when the service starts for the first time after each boot of the machine")
+    elif not ticks:
         screen.line("  no tick is to come")
     for note in _joined(table.notes(after)):
         screen.line(screen.paint(note, "yellow"))
@@ -179,7 +180,9 @@ def _tick(tick: datetime) -> str:
 
 def _distance(tick: datetime, now: Micros) -> str:
     rest = (to_micros(tick) - now) // SECOND * SECOND
-    return f"in {format_duration(rest)}" if rest >= 0 else f"{format_duration(-rest)} ago"
+    if rest == 0:
+        return "now"
+    return f"in {format_duration(rest)}" if rest > 0 else f"{format_duration(-rest)} ago"
 
 
 def _joined(notes: Sequence[str]) -> Iterator[str]:
@@ -191,8 +194,8 @@ def _joined(notes: Sequence[str]) -> Iterator[str]:
 
 
 def _next_of_file(session: Session, number: int, tz: str | None, start: str | None) -> int:
-    plan = _plan(session)
-    after = _start(session, start, zone_named(plan.timezone))
+    plan, now = _plan(session), session.now()
+    after = _start(now, start, zone_named(plan.timezone))
     tables = [_of_task(task, tz) for task in scheduled(plan) if task.schedules and task.enabled]
     named = (_named(table, after) for table in tables)
     merged = [pair for pair, _ in zip(heapq.merge(*named), range(number), strict=False)]
@@ -200,7 +203,7 @@ def _next_of_file(session: Session, number: int, tz: str | None, start: str | No
     if session.json:
         screen.json([{"task": task, "at": tick.isoformat()} for tick, task in merged])
     else:
-        _write_merged(screen, merged, session.now())
+        _write_merged(screen, merged, now)
     return 0
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from jobrunner.durations import SECOND
+from tests.builders import NOON
 from tests.cli.desk import Desk
 
 
@@ -75,3 +77,17 @@ def test_with_json_a_mistake_is_a_document_on_stderr(desk: Desk) -> None:
     assert (answer.code, answer.out, answer.error["code"]) == (2, "", "usage")
     assert answer.error["message"].startswith("got 3 fields")
     assert "30 2 * * *" in answer.error["help"]
+
+
+def test_reboot_says_when_it_fires(desk: Desk) -> None:
+    # rule 11
+    answer = desk("next", "reboot", "--tz", "UTC")
+    assert answer.out.splitlines()[1] == (
+        "  once, when the service starts for the first time after each boot of the machine"
+    )
+    assert desk("next", "reboot", "--json").document["ticks"] == []
+
+
+def test_a_tick_of_this_very_second_is_now(desk: Desk) -> None:
+    desk.clock.at = NOON - SECOND // 2
+    assert desk("next", "0 12 * * *", "--tz", "UTC", "-n", "1").out.splitlines()[1].endswith("+0000   now")
