@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from . import janitor
 from .durations import SECOND, Micros
-from .errors import StorageError, StorageRefused
+from .errors import StorageError, StorageMissing, StorageRefused, UsageError
 from .model import FINAL, Attempt, Claim, NewRun, Run, Settle, State, pool_lane
 from .storage import (
     Exchange,
@@ -61,7 +61,9 @@ class Mover:
         for storage in (self._source, self._target):
             self._enter(storage)
         try:
-            return self._move()
+            moved = self._move()
+            self._demand_nobody()
+            return moved
         finally:
             for storage in (self._source, self._target):
                 storage.leave(self._owner.id, self._now())
@@ -80,6 +82,8 @@ class Mover:
 
     def _enter(self, storage: Storage) -> None:
         alive = [each.owner for each in storage.supervisors(self._now()) if each.alive]
+        if any(each.id == self._owner.id for each in alive):
+            raise UsageError("FROM and TO are the same storage", help="name two")
         if alive or not storage.enter(self._owner, self._status):
             who = f"pid {alive[0].pid} on {alive[0].host}" if alive else "a supervisor"
             raise StorageRefused(
@@ -102,8 +106,20 @@ class Mover:
         now = self._now()
         if now - self._renewed >= RENEW:
             self._renewed = now
+            self._demand_nobody()
             for storage in (self._source, self._target):
                 storage.heartbeat(self._owner.id, self._status, now)
+
+    def _demand_nobody(self) -> None:
+        """Where leases tell who lives, a supervisor may begin beside the move, and run what is moved."""
+        for storage in (self._source, self._target):
+            for each in storage.supervisors(self._now()):
+                if each.alive and each.owner.id != self._owner.id:
+                    raise StorageRefused(
+                        f"pid {each.owner.pid} on {each.owner.host} has begun to work on {storage.url}"
+                        " meanwhile: some runs may be in both storages, and run twice",
+                        help="stop it, look what it has run, and start the move again: it goes on",
+                    )
 
     # --- what is no run -----------------------------------------------------------------------------
 
@@ -113,6 +129,8 @@ class Mover:
         nexts = self._source.next_ticks()
         marks = self._source.watermarks(nexts, now)
         catalogue = self._source.catalogue()
+        if catalogue is None and not nexts and not self._source.runs(RunFilter(limit=1)):
+            raise StorageMissing(f"there is nothing in {self._source.url}", help="look at the URL FROM")
         if catalogue is not None:
             self._target.publish(self._owner.id, catalogue, keep=list(marks), now=now)
         ticks = [Tick(key, at - 1, at, nexts[key], None) for key, at in marks.items()]

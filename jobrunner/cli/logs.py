@@ -13,6 +13,7 @@ import click
 from jobrunner.durations import Micros
 from jobrunner.errors import NotFound, UsageError
 from jobrunner.ids import short_id
+from jobrunner.machine import hostname
 from jobrunner.model import Run, State
 from jobrunner.output import Stream
 from jobrunner.storage import RunFilter
@@ -139,7 +140,18 @@ def _say_nothing(run: Run, view: _View) -> None:
             f"run {short_id(run.id)} has had {run.attempt} attempts", help="--attempt 1 is the first"
         )
     else:
+        _demand_output(run)
         say(f"run {short_id(run.id)} of {run.task} wrote nothing{' to stderr' if view.only_stderr else ''}")
+
+
+def _demand_output(run: Run) -> None:
+    """Raises NotFound when it has written something, and that lies elsewhere."""
+    elsewhere = run.host not in (None, hostname())
+    if elsewhere and (run.output is not None or not run.state.is_final):
+        raise NotFound(
+            f"what run {short_id(run.id)} of {run.task} wrote lies on {run.host}, which ran it",
+            help=f"on {run.host}: jobrunner logs {short_id(run.id)}",
+        )
 
 
 def _follow(view: _View, runs: list[Run], *, tasks: tuple[str, ...], last: int) -> None:

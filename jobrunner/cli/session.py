@@ -103,6 +103,11 @@ class Session:
             from jobrunner.storage import open_storage
 
             url = self.url()
+            if url.startswith("memory:"):
+                raise StorageRefused(
+                    f"{url} lives in the process that opened it: no other process can see it",
+                    help="let backend: name another storage, sqlite:///jobs.db for example",
+                )
             try:
                 self._storage = open_storage(url, create=create)
             except (StorageError, OSError) as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..catalogue import Catalogue, Entry
 from ..durations import Micros
-from ..errors import UsageError
+from ..errors import JobRunnerError, StorageRefused, UsageError
 from ..model import Attempt, Claim, Edge, NewRun, Run, Settle, Started, State
 from ..place import shown
 
@@ -455,9 +455,17 @@ def _open_foreign(scheme: str, url: str, *, create: bool) -> Storage:
     from importlib.metadata import entry_points  # no client of ours pays for it
 
     for found in entry_points(group="jobrunner.storages", name=scheme):
-        opened: Storage = found.load()(url, create=create)
+        try:
+            opened: Storage = found.load()(url, create=create)
+        except JobRunnerError:
+            raise
+        except Exception as error:  # the code of somebody else
+            raise StorageRefused(
+                f"the storage {scheme}:// ({found.value}) cannot be opened: {type(error).__name__}: {error}",
+                help="look at the package that brings it",
+            ) from error
         return opened
     raise UsageError(
         f"unknown storage scheme {scheme!r} in {shown(url)!r}",
-        help="write sqlite:///PATH, postgresql://HOST/DATABASE, redis://HOST or memory://",
+        help="write sqlite:///PATH, file:///FOLDER, postgresql://HOST/DATABASE, redis://HOST or memory://",
     )

@@ -136,6 +136,17 @@ def test_silence_is_said_on_stderr(desk: Desk, theatre: Stage) -> None:
     assert "has not begun: queued" in desk("logs", "report").err
 
 
+def test_output_that_lies_on_another_machine_is_not_called_silence(
+    desk: Desk, theatre: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = theatre.storage.run(theatre.has_run("backup"))
+    away = found._replace(output='{"stdout": 5, "stderr": 0, "dropped": 0}', host="db2")
+    monkeypatch.setattr(type(theatre.storage), "runs", lambda _self, _which: [away])
+    answer = desk("logs", "backup")
+    assert (answer.code, answer.out) == (4, "")
+    assert "lies on db2, which ran it" in answer.err
+
+
 def test_following_a_final_run_ends(desk: Desk, theatre: Stage) -> None:
     run = theatre.has_run("backup")
     wrote(desk, run, (Stream.STDOUT, b"all\n"))

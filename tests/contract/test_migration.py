@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from jobrunner.durations import DAY, HOUR, MINUTE, SECOND
-from jobrunner.errors import StorageRefused
+from jobrunner.errors import StorageMissing, StorageRefused, UsageError
 from jobrunner.ids import new_id
 from jobrunner.migration import Moved, Mover
-from jobrunner.model import Run, State, Trigger
+from jobrunner.model import NewRun, Run, State, Trigger
 from jobrunner.storage import Revocation, RunFilter, Storage, Tick, open_storage
 from jobrunner.storage.postgres.store import PostgresStorage
 from jobrunner.storage.redis.store import RedisStorage
@@ -189,6 +189,46 @@ def test_nothing_is_moved_while_a_supervisor_lives(opened: Opened, side: int) ->
     pair = opened("sqlite"), opened("redis")
     Desk(pair[side])
     with pytest.raises(StorageRefused, match="works on"):
+        Mover(*pair, owner=an_owner("mover"), now=lambda: NOON).move()
+    for storage in pair:
+        storage.close()
+
+
+@pytest.mark.parametrize("kind", ["redis", "postgres"])
+def test_a_supervisor_that_begins_meanwhile_is_told(
+    opened: Opened, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has run is in both storages: nobody may learn that from a run that was made twice."""
+    source, target, beside = opened(kind), opened("sqlite"), opened(kind)
+    source.add([a_run()])
+    monkeypatch.setattr(target, "add", _and_then(target.add, lambda: Desk(beside)))
+    with pytest.raises(StorageRefused, match="has begun to work on"):
+        Mover(source, target, owner=an_owner("mover"), now=lambda: NOON).move()
+    for storage in (source, target, beside):
+        storage.close()
+
+
+def _and_then(real: Callable[[Sequence[NewRun]], list[bool]], act: Callable[[], object]) -> object:
+    def add(runs: Sequence[NewRun]) -> list[bool]:
+        answer = real(runs)
+        act()
+        return answer
+
+    return add
+
+
+def test_a_storage_is_not_moved_into_itself(opened: Opened) -> None:
+    pair = opened("redis"), opened("redis")
+    pair[0].add([a_run()])
+    with pytest.raises(UsageError, match="the same storage"):
+        Mover(*pair, owner=an_owner("mover"), now=lambda: NOON).move()
+    for storage in pair:
+        storage.close()
+
+
+def test_a_namespace_with_nothing_in_it_is_a_typing_error(opened: Opened) -> None:
+    pair = opened("redis"), opened("sqlite")
+    with pytest.raises(StorageMissing, match="there is nothing in"):
         Mover(*pair, owner=an_owner("mover"), now=lambda: NOON).move()
     for storage in pair:
         storage.close()

@@ -10,11 +10,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis._parsers.base import BaseParser
 
+from jobrunner.errors import StorageError, StorageRefused, StorageUnavailable
 from jobrunner.model import State
 from jobrunner.storage import RunFilter, open_storage
+from jobrunner.storage.redis.faults import refusal
 from tests.drills.checker import CLOCK, enqueue
 from tests.live import Project, wait_until
 from tests.servers import RedisServer, a_redis, free_port, redis_programs
@@ -56,6 +60,7 @@ def refused(project: Project, url: str, code: int) -> str:
         "redis://127.0.0.1/jobs",
         "redis://127.0.0.1/0?namespace=a%20b",
         "redis://127.0.0.1/0?sokcet_timeout=3",
+        "redis://127.0.0.1/0?nonsense=3",
         "unix://",
     ],
 )
@@ -108,6 +113,29 @@ def _answer_as_redis_5(listener: socket.socket) -> None:
         while data := connection.recv(65536):
             greetings, questions = data.count(b"\r\nCLIENT\r\n"), data.count(b"\r\nINFO\r\n")
             connection.sendall(b"+OK\r\n" * greetings + bulk * questions)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        ("MASTERDOWN Link with MASTER is down", StorageUnavailable, "master is down"),
+        ("CLUSTERDOWN The cluster is down", StorageUnavailable, "its cluster is down"),
+        ("TRYAGAIN Multiple keys request during rehashing", StorageUnavailable, "moving keys"),
+        ("LOADING Redis is loading the dataset in memory", StorageUnavailable, "still loads"),
+        ("NOPERM this user has no permissions to run", StorageRefused, "may not do that"),
+        ("MOVED 3999 127.0.0.1:6381", StorageRefused, "another node"),
+        ("ASK 3999 127.0.0.1:6381", StorageRefused, "another node"),
+        ("ERR DB index is out of range", StorageRefused, "no database of that number"),
+    ],
+)
+def test_what_the_driver_makes_of_an_answer_is_understood(
+    answer: str, kind: type[StorageError], words: str
+) -> None:
+    """The driver takes the first word off some answers, and raises classes of its own."""
+    parser: Any = BaseParser
+    error = refusal("redis://h", parser.parse_error(answer))
+    assert type(error) is kind
+    assert words in str(error)
 
 
 def test_a_missing_driver_is_answered_with_the_line_that_installs_it(project: Project) -> None:

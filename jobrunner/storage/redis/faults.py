@@ -26,10 +26,22 @@ _ANSWERS: dict[str, tuple[str, bool, str]] = {
     "NOPERM": (
         "this user may not do that",
         False,
-        "the user needs ~{NAMESPACE}:* &{NAMESPACE}:* +@all -@admin",
+        "the user needs ~{NAMESPACE}:* &{NAMESPACE}:* +@all -@dangerous +info",
     ),
     "MOVED": ("the keys are on another node of its cluster", False, "write the URL of that node"),
 }
+
+
+# redis-py takes the first word off some answers, and raises a class of its own.
+_KINDS: tuple[tuple[type[Exception], str], ...] = (
+    (said.OutOfMemoryError, "OOM"),
+    (said.ReadOnlyError, "READONLY"),
+    (said.NoPermissionError, "NOPERM"),
+    (said.MasterDownError, "MASTERDOWN"),
+    (said.ClusterDownError, "CLUSTERDOWN"),
+    (said.TryAgainError, "TRYAGAIN"),
+    (said.AskError, "MOVED"),
+)
 
 
 def refusal(address: str, error: Exception) -> StorageError:
@@ -40,14 +52,16 @@ def refusal(address: str, error: Exception) -> StorageError:
         first = "LOADING"
     elif isinstance(error, said.AuthenticationError):
         first = "NOAUTH" if "without any password" not in text and "required" in text else "WRONGPASS"
-    elif isinstance(error, said.OutOfMemoryError):
-        first = "OOM"
-    elif isinstance(error, said.ReadOnlyError):
-        first = "READONLY"
+    else:
+        first = next((word for kind, word in _KINDS if isinstance(error, kind)), first)
     if first in _ANSWERS:
         meaning, passes, help_ = _ANSWERS[first]
         kind = StorageUnavailable if passes else StorageRefused
         return kind(f"Redis at {address}: {meaning}", help=help_)
+    if "DB index is out of range" in text:
+        return StorageRefused(
+            f"Redis at {address} has no database of that number", help="take 0, and ?namespace=NAME"
+        )
     if isinstance(error, said.TimeoutError):
         return StorageUnavailable(
             f"Redis at {address} does not answer", help="look at the server, the network"

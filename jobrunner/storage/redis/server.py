@@ -85,8 +85,9 @@ def _pool(address: Address, answer_timeout: float = ANSWER_TIMEOUT) -> redis.Con
         pool.make_connection()  # connects to nobody yet; finds options that nobody knows
         return pool
     except (ValueError, TypeError) as error:
+        option = re.search(r"unexpected keyword argument '(.*)'", str(error))
         raise UsageError(
-            f"got {address.url!r}: {error}",
+            f"got {address.url!r}: {f'{option[1]!r} is no option of it' if option else error}",
             help="write redis://HOST:6379/0, rediss://..., or unix:///run/redis.sock",
         ) from error
 
