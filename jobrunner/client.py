@@ -144,7 +144,8 @@ def _check_names(
                 f"{entry.name} has no argument {name!r}", help=nearest(name, parameters) or takes
             )
         if name in parameters[: len(args)]:
-            raise WrongArguments(f"argument {name!r} of {entry.name} is given twice", help=takes)
+            own = f": {name!r} is among the task's own kwargs" if name in entry.kwargs else ""
+            raise WrongArguments(f"argument {name!r} of {entry.name} is given twice{own}", help=takes)
     missing = [name for name in entry.required if name not in kwargs and name not in parameters[: len(args)]]
     if missing:
         listed = ", ".join(repr(name) for name in missing)

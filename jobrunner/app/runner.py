@@ -227,8 +227,13 @@ class JobRunner(Hooking, Looking):
     def _enqueue_node(self, node: Node[Any]) -> RunHandle[Any]:
         if isinstance(node, Step) and not node.handlers:
             return self._enqueue(node.task, node.args or None, node.kwargs, node.terms)
-        entries = self._entries({step.task.name: step.task for step in node.tasks()})
-        rows = woven(node, entries, self._occasion(node.terms))
+        try:
+            entries = self._entries({step.task.name: step.task for step in node.tasks()})
+            rows = woven(node, entries, self._occasion(node.terms))
+        except RecursionError:
+            raise UsageError(
+                "the pipeline is nested too deep", help="make it a chain, or pipelines"
+            ) from None
         return self._add(rows, connection=node.terms.connection)[0]
 
     def _rows(self, run: NewRun, entry: Entry, terms: Terms) -> tuple[NewRun, ...]:

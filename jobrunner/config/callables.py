@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Mapping
 from typing import Final
 
-from ..plan import Plan
+from ..plan import Plan, Task
 from .draft import Draft
-from .imports import look_for_callables
+from .imports import Verdict, look_for_callables
 from .problems import Findings, Place, Problem
 
 _DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -29,7 +29,25 @@ def check_callables(
         if verdict.message:
             place = _place(plan, verdict.task, "call", drafts)
             found.error(place, "callable-not-found", f"call: {verdict.message}", hint=verdict.help)
+        else:
+            _check_ticks(
+                plan.tasks[verdict.task], verdict, _place(plan, verdict.task, "schedule", drafts), found
+            )
     return [problem for problem in found.sorted() if problem not in before]
+
+
+def _check_ticks(task: Task, verdict: Verdict, place: Place, findings: Findings) -> None:
+    """An error when a schedule calls the task without what it cannot do without."""
+    for rule in task.schedules:
+        args = task.args if rule.args is None else rule.args
+        given = {*(verdict.parameters or ())[: len(args)], *task.kwargs, *(rule.kwargs or {})}
+        missing = [name for name in verdict.required if name not in given]
+        if missing:
+            names = ", ".join(repr(name) for name in missing)
+            message = f"schedule: its ticks would fail: nothing gives {task.call} its {names}"
+            hint = "write args or kwargs for the task, or beside the schedule: {cron: ..., kwargs: {...}}"
+            findings.error(place, "missing-arguments", message, hint=hint)
+            return
 
 
 def _place(plan: Plan, task: str, key: str, drafts: Mapping[str, Draft] | None) -> Place:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobrunner import JobRunner, UsageError, chain
+from jobrunner import JobRunner, UsageError, chain, group
 from jobrunner.app.declarations import describe
 from jobrunner.config.discover import find_config
 from jobrunner.errors import ConfigError, JobRunnerError, NotFound
@@ -26,6 +26,12 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
+def nested(node: Any) -> Any:
+    for _ in range(500):
+        node = group([node])
+    return node
+
+
 MISTAKES: list[tuple[str, Callable[[Any, Any], object]]] = [
     ("expected a task, its name, or a pipeline", lambda task, jobs: jobs.enqueue(len, [1])),
     ("expected a task, its name, or a pipeline", lambda task, jobs: jobs.enqueue(jobs.enqueue(task, 1, 2))),
@@ -35,6 +41,7 @@ MISTAKES: list[tuple[str, Callable[[Any, Any], object]]] = [
         "eta: got '2030-01-01', expected a datetime",
         lambda task, jobs: task.schedule((1, 2), eta="2030-01-01"),
     ),
+    ("nested too deep", lambda task, jobs: jobs.enqueue(nested(task.s(1, 2)))),
     ("limit: got -1", lambda task, jobs: jobs.runs(limit=-1)),
     (r"jobs.lock\(\) was called where no run is executing", lambda task, jobs: jobs.lock("database")),
     ("no pool 'defalt'", lambda task, jobs: jobs.pause(pool="defalt")),

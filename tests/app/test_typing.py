@@ -10,13 +10,16 @@ from pathlib import Path
 CACHE = Path(__file__).parents[2] / ".mypy_cache" / "snippets"  # what is checked twice is read once
 
 PASSES = """
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
 
 from jobrunner import (
+    CurrentRun,
     JobRunner,
+    Notice,
     RunGroup,
     RunHandle,
+    RunRecord,
     Task,
     chain,
     chord,
@@ -77,6 +80,30 @@ called: RunHandle[int] = jobs.enqueue(chord([add.s(1, 1)], total))
 state: str = jobs.enqueue(chain(add.s(1), add.s(2))).state.value
 
 
+@jobs.signal("complete", "error")
+def heard(notice: Notice) -> None:
+    print(notice.signal.value, notice.run_id, notice.attempt)
+
+
+@jobs.pre_execute
+def before(run: CurrentRun) -> None:
+    print(run.task)
+
+
+@jobs.post_execute
+def after(run: CurrentRun, result: object, error: BaseException | None) -> None: ...
+
+
+@jobs.on_startup
+def connect() -> None: ...
+
+
+known: bool = jobs.disconnect(heard, "error")
+with jobs.lock("database", timeout="5s"):
+    found: list[RunRecord] = jobs.runs(state=["queued", "running"], task="resize", limit=5)
+awaited: Callable[[], Coroutine[object, object, list[int]]] = handles.aget
+
+
 async def main() -> int:
     return await (await jobs.aenqueue(add, 1)).aget(timeout=5)
 """
@@ -113,6 +140,14 @@ group([1, 2])  # error: arg-type
 add.s(1).then(5)  # error: call-overload
 jobs.enqueue(add.s(1), 2)  # error: call-overload
 add(1).id = 3  # error: assignment
+
+
+@jobs.signal("complete")  # error: arg-type
+def deaf() -> None: ...
+
+
+@jobs.on_startup  # error: type-var
+def needs(a: int) -> None: ...
 """
 
 

@@ -57,6 +57,21 @@ def test_a_callable_that_is_there_is_found(attribute: str, folder: Path) -> None
     assert found.plan is not None, found.rendered
 
 
+def test_a_schedule_that_gives_too_little_is_an_error(folder: Path) -> None:
+    file = folder / "jobs.yaml"
+    file.write_text(
+        "tasks:\n"
+        "  bare: {call: 'shop.images:resize', schedule: daily}\n"
+        "  own: {call: 'shop.images:resize', args: [1], schedule: daily}\n"
+        "  beside: {call: 'shop.images:resize', schedule: {cron: daily, kwargs: {image: 1}}}\n"
+        "  partly: {call: 'shop.images:resize', schedule: [daily, {cron: '0 5 * * *', args: [2]}]}\n"
+        "  asked: {call: 'shop.images:resize'}\n"
+    )
+    found = compile_file(str(file), environ=os.environ, importing=True)
+    wrong = "schedule: its ticks would fail: nothing gives shop.images:resize its 'image'"
+    assert {line: text.partition(" | ")[0] for line, text in messages(found).items()} == {2: wrong, 5: wrong}
+
+
 WRONG = [
     ("shop.images:resise", "shop.images has no 'resise' | did you mean shop.images:resize?"),
     ("shop.images:Shop.opem", "shop.images has no 'Shop.opem' | did you mean shop.images:Shop.open?"),
