@@ -12,7 +12,7 @@ from .service import Service
 from .storage import RunFilter, Storage
 
 LOOK: Micros = 10 * SECOND
-MOST = 1_000  # of the newest, in one look
+MOST = 10_000  # waiting rows, in one look: an index holds them, however long the history is
 
 
 class Roots:
@@ -33,17 +33,17 @@ class Roots:
             self._look(storage, service)
 
     def _look(self, storage: Storage, service: Service) -> None:
-        names = tuple(self._names())
+        names = frozenset(self._names())
         if not names:
             self._is_looking = False
             return
-        which = RunFilter(tasks=names, states=(State.WAITING,), limit=MOST)
+        which = RunFilter(states=(State.WAITING,), limit=MOST)
 
         def later() -> None:
             self._loop.after(LOOK, lambda: self._look(storage, service))
 
         def found(runs: list[Run]) -> None:
-            self._found([run for run in runs if is_root(run)])
+            self._found([run for run in runs if run.task in names and is_root(run)])
             later()
 
         service.ask(lambda: storage.runs(which), found, lambda _error: later())

@@ -10,6 +10,7 @@ from jobrunner.durations import SECOND, Micros, format_duration
 from jobrunner.errors import NotFound
 from jobrunner.ids import short_id
 from jobrunner.model import MISSED, Reason, Run
+from jobrunner.notify.whole import is_root
 from jobrunner.plan import CatchUp, Pipeline, Task
 from jobrunner.storage import Pause, Storage
 
@@ -21,7 +22,7 @@ _CAUSES = {
     Reason.MISSED_DOWN: "No supervisor was there at that time",
     Reason.MISSED_SUSPENDED: "The machine was asleep at that time",
     Reason.MISSED_CLOCK: "The clock of the machine was set forward past that time",
-    Reason.MISSED_HELD_UP: "The supervisor was there, but held up: by its storage, or by the machine",
+    Reason.MISSED_HELD_UP: "The supervisor was there, but its storage, the machine or a reload held it up",
 }
 
 
@@ -73,6 +74,8 @@ def _holder(storage: Storage, run: Run, run_id: str, clock: Clock) -> Iterator[s
     if run.tick is not None and holder.created_at > run.tick + SECOND:
         yield f"Nobody came to this tick before {clock(run.created_at)}; by then another run was in its way."
     began = "had not started" if holder.started_at is None else f"started {clock(holder.started_at)}"
+    if is_root(holder):  # a pipeline: its steps have started, or not
+        began = f"due {clock(holder.due_at)}"
     end = "has not ended yet" if holder.finished_at is None else f"ended at {clock(holder.finished_at)}"
     yield f"Run {short_id(run_id)}, {began}, was not final; it {end}."
 

@@ -172,7 +172,10 @@ def test_a_blocked_tick_says_what_blocked_it(desk: Desk, theatre: Stage) -> None
         (Reason.MISSED_DOWN, "No supervisor was there at that time"),
         (Reason.MISSED_SUSPENDED, "The machine was asleep at that time"),
         (Reason.MISSED_CLOCK, "The clock of the machine was set forward past that time"),
-        (Reason.MISSED_HELD_UP, "The supervisor was there, but held up"),
+        (
+            Reason.MISSED_HELD_UP,
+            "The supervisor was there, but its storage, the machine or a reload held it up",
+        ),
     ],
 )
 def test_a_missed_tick_says_why_nobody_came_to_it_in_time(
@@ -209,6 +212,14 @@ def test_an_overlap_of_a_tick_that_came_late_says_so(desk: Desk, theatre: Stage)
         "Nobody came to this tick before 12:00; by then another run was in its way.",
         f"Run {holder[-8:]}, started 12:00, was not final; it ended at 12:00:02.",
     ]
+
+
+def test_a_pipeline_that_was_in_the_way_is_not_said_never_to_have_started(desk: Desk, theatre: Stage) -> None:
+    # rule 8: the row of the whole is never claimed
+    holder = a_run("backup", state=State.WAITING, join="last")
+    theatre.storage.add([holder])
+    accounted(theatre, not_run(row(NOON), Reason.OVERLAP, detail={"holder": holder.id}))
+    assert f"Run {holder.id[-8:]}, due 12:00, was not final" in why(desk, "backup", "--at", "12:00").out
 
 
 def test_a_fold_is_found_behind_pages_of_rows(desk: Desk, theatre: Stage, few_on_a_page: None) -> None:
