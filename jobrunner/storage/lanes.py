@@ -7,14 +7,15 @@ a lane of their own. So a claim reads only the heads of lanes that are open, how
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ..durations import Micros
 from ..model import Claim, Reason, paused_lane, pool_lane, task_lane
 from . import Rate, Rules, TaskRule
 
-MOST_STRANGERS = 500  # runs that one claim sends from a lane to another
+MOST_STRANGERS = 5_000  # runs that one claim sends from a lane to another
+MOST_PASSED = 100_000  # places of a lane that one claim looks at, to find what stands behind strangers
 MOST_REFUSED = 100  # runs that one claim refuses for a busy lock
 MOST_STARTS = 2**31  # of a task without a rate
 
@@ -28,6 +29,34 @@ class OpenLane(NamedTuple):
     pool: str  # whose slots its runs take; "" for a lane that only has to be emptied
     limit: int  # most runs of use
     is_full: bool = False  # the limit is a lock's or a rate's: behind it nothing can be claimed for now
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Whose runs wait in a lane where they do not belong: left out when the lane is read on."""
+
+    tasks: frozenset[str] = frozenset()
+    pipelines: frozenset[str] = frozenset()  # paused: their steps, of whatever task
+
+    def and_of(self, claim: Claim, home: str) -> Others:
+        """These, and those whose run this stranger is."""
+        if home.startswith(PAUSED):
+            return replace(self, pipelines=self.pipelines | {home[len(PAUSED) :]})
+        return replace(self, tasks=self.tasks | {claim.task})
+
+
+NOBODY = Others()
+
+
+class Effort(NamedTuple):
+    """How far a claim goes in one lane."""
+
+    strangers: int  # most runs that it sends from there to another
+    looks: int  # each leaves out the strangers that were met before
+
+
+THOROUGH = Effort(MOST_STRANGERS, 8)
+GLANCE = Effort(1, 1)  # whether there is anything to write at all
 
 
 class Chosen(NamedTuple):
@@ -231,19 +260,25 @@ class Floor:
         choice.claims.append(Chosen(claim, rule.lock))
 
 
+Waiting = Callable[[OpenLane, Others], Iterator[Claim]]  # reads a lane without others, as far as it is asked
+
+
 def choose(
     floor: Floor,
     lanes: Iterable[str],
     want: Mapping[str, int],
-    waiting: Callable[[OpenLane], Iterator[Claim]],
+    waiting: Waiting,
+    effort: Effort = THOROUGH,
 ) -> Choice:
-    """What a claim does; `waiting` reads a lane, best first, as far as it is asked."""
+    """What a claim does; `waiting` reads a lane, best first."""
     choice = Choice()
     by_pool: dict[str, list[Claim]] = {}
     full = []
     for lane in floor.open_lanes(lanes, want):
-        heads = by_pool.setdefault(lane.pool, [])
-        has_more = _read(lane, waiting(lane), floor, heads, choice.strangers)
+        reading = _Reading(lane, floor, effort)
+        has_more = reading.through(waiting)
+        by_pool.setdefault(lane.pool, []).extend(reading.heads.values())
+        choice.strangers += reading.strangers
         choice.more |= has_more and not lane.is_full
         full += [lane.name] if has_more and lane.is_full else []
     for pool, heads in by_pool.items():
@@ -254,31 +289,58 @@ def choose(
     return choice
 
 
-def _read(
-    lane: OpenLane,
-    waiting: Iterator[Claim],
-    floor: Floor,
-    heads: list[Claim],
-    strangers: list[tuple[int, str]],
-) -> bool:
-    """Read the lane's heads; True when it was left before its end."""
-    left, moved = lane.limit, 0
-    homes: dict[tuple[str, str | None], str] = {}
-    for claim in waiting:
+class _Reading:
+    """A lane, read for one claim: its first runs, and the strangers among them."""
+
+    def __init__(self, lane: OpenLane, floor: Floor, effort: Effort) -> None:
+        self.heads: dict[int, Claim] = {}
+        self.strangers: list[tuple[int, str]] = []
+        self._lane, self._floor, self._effort = lane, floor, effort
+        self._others = NOBODY
+        self._homes: dict[tuple[str, str | None], str] = {}
+
+    def through(self, waiting: Waiting) -> bool:
+        """Read; True when the lane was left before its end.
+
+        However many strangers stand in front, who stands behind them is found in the same claim (unless its
+        effort is one look): the lane is read once more, without them.
+        """
+        has_more = self._look(waiting(self._lane, NOBODY))
+        for _ in range(self._effort.looks - 1):
+            if not has_more or len(self.heads) >= self._lane.limit:
+                break
+            has_more = self._look(waiting(self._lane, self._others))
+        return has_more or len(self.strangers) >= self._effort.strangers
+
+    def _look(self, waiting: Iterator[Claim]) -> bool:
+        """True when it ended before the lane did."""
+        met = 0
+        for claim in waiting:
+            if claim.seq in self.heads:
+                continue
+            home = self._home_of(claim)
+            if home != self._lane.name:
+                self._send(claim, home)
+                met += 1
+                if met == self._effort.strangers:
+                    return True
+            elif len(self.heads) >= self._lane.limit:
+                return True
+            else:
+                self.heads[claim.seq] = claim
+        return False
+
+    def _home_of(self, claim: Claim) -> str:
         key = claim.task, claim.pipeline_name
-        if key not in homes:
-            homes[key] = floor.lane_of(lane.name, claim)
-        if homes[key] == lane.name:
-            if left == 0:
-                return True
-            heads.append(claim)
-            left -= 1
-        else:
-            strangers.append((claim.seq, homes[key]))
-            moved += 1
-            if moved == MOST_STRANGERS:
-                return True
-    return False
+        if key not in self._homes:
+            self._homes[key] = home = self._floor.lane_of(self._lane.name, claim)
+            if home != self._lane.name:
+                self._others = self._others.and_of(claim, home)
+        return self._homes[key]
+
+    def _send(self, claim: Claim, home: str) -> None:
+        if len(self.strangers) < self._effort.strangers:
+            self.strangers.append((claim.seq, home))
 
 
 def rated(rules: Rules, lanes: Iterable[str]) -> dict[str, Rate]:

@@ -148,14 +148,21 @@ class ClaimFacts:
         assert desk.tasks() == ["thumbnail"]
 
     def test_many_runs_of_an_unknown_task_do_not_hold_up_the_others(self, desk: Desk) -> None:
-        desk.storage.add([a_run("thumbnail", priority=9) for _ in range(1_200)])
+        desk.storage.add([a_run("thumbnail", priority=9) for _ in range(2_200)])
         desk.storage.add([a_run()])
-        claimed: list[str] = []
-        while not claimed:
-            answer = desk.turn()
-            claimed = [claim.task for claim in answer.claimed]
-            assert claimed or answer.more
-        assert claimed == ["resize"]
+        assert desk.tasks() == ["resize"]
+        assert desk.turn(want={}).claimed == []
+        desk.use(thumbnail=PLAIN, resize=PLAIN)
+        assert {desk.tasks(1)[0] for _ in range(3)} == {"thumbnail"}
+
+    def test_a_task_that_is_paused_with_many_runs_does_not_hold_up_the_others(self, desk: Desk) -> None:
+        desk.storage.add([a_run("mail", priority=9) for _ in range(300)])
+        desk.storage.add([a_run("thumbnail", priority=8) for _ in range(300)])
+        desk.storage.add([a_run(), a_run()])
+        desk.storage.pause(a_pause("task:mail"))
+        desk.turn(want={})
+        answer = desk.turn()
+        assert ([claim.task for claim in answer.claimed], answer.more) == (["resize", "resize"], True)
 
     def test_runs_follow_their_task_into_another_pool(self, desk: Desk) -> None:
         desk.use(resize=TaskRule(pool_lane("big"), "big"), mail=PLAIN)

@@ -171,7 +171,13 @@ def choose(house: House, request: ExchangeRequest, used_pools: frozenset[str]) -
     """What a claim takes now."""
     lanes = house.waiting_lanes()
     floor = shared.Floor(request.rules, used_pools, _held(house, request, lanes), request.now)
-    return shared.choose(floor, lanes, request.want, lambda lane: _heads(house, lane.name, request.now))
+    return shared.choose(
+        floor,
+        lanes,
+        request.want,
+        lambda lane, _: _heads(house, lane.name, request.now),
+        shared.THOROUGH._replace(looks=1),  # to read on would cost more than to send all away, turn by turn
+    )
 
 
 def _held(house: House, request: ExchangeRequest, lanes: Iterable[str]) -> shared.Held:

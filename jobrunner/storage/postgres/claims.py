@@ -10,13 +10,14 @@ from ...edges import TIMEOUT
 from ...model import Claim, Reason
 from .. import ExchangeRequest, Rate, Rules
 from .. import lanes as shared
-from ..lanes import MOST_STRANGERS, Choice, Floor, Held, OpenLane
+from ..lanes import MOST_PASSED, NOBODY, Choice, Effort, Floor, Held, OpenLane, Others
 from . import waits
 from .arrays import columns, literal
 from .database import Connection, Turn
 
 MOST_PROMOTED = 500  # in one exchange: bounds the length of a transaction
 MOST_EXPIRED = 500
+MOST_STRANGERS = 2_000  # each has a new place in every index
 _READ_AHEAD = 8  # rows of a lane read beyond those of use: strangers may stand among them
 
 _DUE = "state in ('scheduled', 'retrying') and due_at <= %(now)s"
@@ -88,6 +89,25 @@ _HEADS = f"""
         order by priority desc, due_at, seq
         limit lanes.size
     ) heads
+"""  # noqa: S608
+
+# What stands behind strangers: their rows are looked at by number, task and pipeline only.
+_BEHIND = f"""
+    select {_CLAIM.format(1, "''")}
+    from runs
+    where seq = any(array(
+        select seq
+        from (
+            select seq, task, pipeline_name
+            from runs
+            where state = 'queued' and lane = %(lane)s
+                and (expires_at is null or expires_at > %(now)s or claim_no > 0)
+            order by priority desc, due_at, seq
+            limit {MOST_PASSED}) heads
+        where task <> all(%(tasks)s::text[])
+            and (pipeline_name is null or pipeline_name <> all(%(pipelines)s::text[]))
+        limit %(size)s))
+    order by priority desc, due_at, seq
 """  # noqa: S608
 
 _MINE = f"""
@@ -185,7 +205,13 @@ def pass_time(turn: Turn) -> Passed:
     )
 
 
-def choose(turn: Turn, request: ExchangeRequest, seen: Survey, used_pools: frozenset[str]) -> Choice:
+def choose(
+    turn: Turn,
+    request: ExchangeRequest,
+    seen: Survey,
+    used_pools: frozenset[str],
+    effort: Effort = shared.THOROUGH._replace(strangers=MOST_STRANGERS),  # noqa: B008 - a value
+) -> Choice:
     """What a claim would take now. Reads only."""
     if not seen.lanes:
         return Choice()
@@ -193,7 +219,7 @@ def choose(turn: Turn, request: ExchangeRequest, seen: Survey, used_pools: froze
     floor = Floor(request.rules, used_pools, held, turn.now)
     opened = floor.open_lanes(seen.lanes, request.want)
     heads = _Heads(turn, opened)
-    return shared.choose(floor, seen.lanes, request.want, heads.of)
+    return shared.choose(floor, seen.lanes, request.want, heads.of, effort)
 
 
 def _held(connection: Connection, rules: Rules, seen: Survey, now: Micros) -> Held:
@@ -217,20 +243,33 @@ def _starts(connection: Connection, rates: Mapping[str, Rate], now: Micros) -> d
 
 
 class _Heads:
-    """The first runs of all open lanes, read together; of a lane with many strangers more when asked."""
+    """The first runs of all open lanes, read together; of a lane with strangers more when asked."""
 
     def __init__(self, turn: Turn, lanes: Sequence[OpenLane]) -> None:
         self._turn = turn
         self._sizes = {lane.name: lane.limit + 1 + _READ_AHEAD for lane in lanes}
         self._first = self._read(self._sizes)
 
-    def of(self, lane: OpenLane) -> Iterator[Claim]:
+    def of(self, lane: OpenLane, others: Others) -> Iterator[Claim]:
         """The lane's runs, best first."""
+        return self._front(lane) if others == NOBODY else self._behind(lane, others)
+
+    def _front(self, lane: OpenLane) -> Iterator[Claim]:
         heads, size = self._first.get(lane.name, []), self._sizes[lane.name]
         yield from heads
         if len(heads) == size:
             longer = self._read({lane.name: size + MOST_STRANGERS})
             yield from longer.get(lane.name, [])[size:]
+
+    def _behind(self, lane: OpenLane, others: Others) -> Iterator[Claim]:
+        asked = {
+            "lane": lane.name,
+            "now": self._turn.now,
+            "tasks": literal(others.tasks),
+            "pipelines": literal(others.pipelines),
+            "size": lane.limit + 1 + MOST_STRANGERS,
+        }
+        yield from map(_claim, self._turn.connection.execute(_BEHIND, asked).fetchall())
 
     def _read(self, sizes: Mapping[str, int]) -> dict[str, list[Claim]]:
         found: dict[str, list[Claim]] = {}

@@ -213,7 +213,7 @@ class PostgresStorage:
             return None
         if seen.version != request.control_version:
             return self._answer(turn, request, seen.version)
-        choice = claims.choose(turn, request, seen, self._pools.used(request.rules))
+        choice = claims.choose(turn, request, seen, self._pools.used(request.rules), shared.GLANCE)
         return None if choice else self._answer(turn, request, seen.version, choice=choice)
 
     def _exchange(self, request: ExchangeRequest, settle: Settling) -> Exchange:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 
@@ -10,6 +11,7 @@ from ...edges import TIMEOUT
 from ...model import Claim, Reason
 from .. import ExchangeRequest
 from .. import lanes as shared
+from ..lanes import NOBODY, Effort, OpenLane, Others
 from .rows import PAYLOAD, body_of
 from .waits import Changes, cancel, inputs_of, resolve_all
 
@@ -37,6 +39,25 @@ _HEADS = f"""
     select {_CLAIM.format(1)}
     from runs
     where state = 'queued' and lane = ? and (expires_at is null or expires_at > ? or claim_no > 0)
+    order by priority desc, due_at, seq
+"""  # noqa: S608
+
+# What stands behind strangers: their rows are looked at by number, task and pipeline only.
+_BEHIND = f"""
+    select {_CLAIM.format(1)}
+    from runs
+    where seq in (
+        select seq
+        from (
+            select seq, task, pipeline_name
+            from runs
+            where state = 'queued' and lane = :lane
+                and (expires_at is null or expires_at > :now or claim_no > 0)
+            order by priority desc, due_at, seq
+            limit {shared.MOST_PASSED})
+        where task not in (select value from json_each(:tasks))
+            and (pipeline_name is null or pipeline_name not in (select value from json_each(:pipelines)))
+        limit :size)
     order by priority desc, due_at, seq
 """  # noqa: S608
 
@@ -156,7 +177,10 @@ def has_due(connection: sqlite3.Connection, now: Micros) -> bool:
 
 
 def choose(
-    connection: sqlite3.Connection, request: ExchangeRequest, used_pools: frozenset[str]
+    connection: sqlite3.Connection,
+    request: ExchangeRequest,
+    used_pools: frozenset[str],
+    effort: Effort = shared.THOROUGH,
 ) -> shared.Choice:
     """What a claim would take now. Reads only."""
     lanes = waiting_lanes(connection)
@@ -165,7 +189,7 @@ def choose(
     now = request.now
     floor = shared.Floor(request.rules, used_pools, _held(connection, request, lanes), now)
     return shared.choose(
-        floor, lanes, request.want, lambda lane: _heads(connection, lane.name, now, lane.limit + 1)
+        floor, lanes, request.want, lambda lane, others: _waiting(connection, lane, others, now), effort
     )
 
 
@@ -174,9 +198,23 @@ def waiting_lanes(connection: sqlite3.Connection) -> list[str]:
     return [lane for (lane,) in connection.execute(_LANES).fetchall()]
 
 
-def _heads(connection: sqlite3.Connection, lane: str, now: Micros, size: int) -> Iterator[Claim]:
-    """The lane's runs, best first; read as far as somebody asks, about so many at a time."""
-    cursor = connection.execute(_HEADS, (lane, now))
+def _waiting(connection: sqlite3.Connection, lane: OpenLane, others: Others, now: Micros) -> Iterator[Claim]:
+    """The lane's runs, best first; read as far as somebody asks."""
+    if others == NOBODY:
+        return _read(connection.execute(_HEADS, (lane.name, now)), lane.limit + 1)
+    size = lane.limit + 1 + shared.MOST_STRANGERS
+    asked = {
+        "lane": lane.name,
+        "now": now,
+        "tasks": json.dumps(sorted(others.tasks)),
+        "pipelines": json.dumps(sorted(others.pipelines)),
+        "size": size,
+    }
+    return _read(connection.execute(_BEHIND, asked), size)
+
+
+def _read(cursor: sqlite3.Cursor, size: int) -> Iterator[Claim]:
+    """So many at a time."""
     try:
         while rows := cursor.fetchmany(size):
             yield from (Claim(*row) for row in rows)

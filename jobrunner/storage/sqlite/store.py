@@ -187,7 +187,7 @@ class SqliteStorage:
         version = control.version(connection)
         if version != request.control_version:
             return self._answer(connection, request, version)
-        choice = claims.choose(connection, request, self._used(request))
+        choice = claims.choose(connection, request, self._used(request), shared.GLANCE)
         return None if choice else self._answer(connection, request, version, choice)
 
     def _exchange(self, connection: sqlite3.Connection, request: ExchangeRequest) -> Exchange:

@@ -1,7 +1,7 @@
 -- Claims: `jobrunner.storage.lanes`, as Redis has to say it. A claim reads only the heads of open lanes,
 -- however much waits elsewhere.
 
-local MOST_STRANGERS = 500 -- runs that one claim sends from a lane to another
+local MOST_STRANGERS = 5000 -- runs that one claim sends from a lane to another
 local MOST_REFUSED = 100 -- runs that one claim refuses for a busy lock
 local MOST_STARTS = 2147483648 -- of a task without a rate
 local BLOCK = 100 -- places read from a lane at a time
@@ -159,6 +159,15 @@ local function head_of(place)
   return head
 end
 
+-- No more is read of a row where strangers stand: there may be thousands.
+local WHOSE = { 'id', 'task', 'pipeline_name' }
+
+local function glance_at(place)
+  local head = row(unpad(string.sub(place, -16)), WHOSE)
+  head.place = place
+  return head
+end
+
 -- Read a lane's heads; true when it was left before its end.
 local function read(lane, heads, strangers)
   local left, moved, start = lane.limit, 0, 0
@@ -169,19 +178,21 @@ local function read(lane, heads, strangers)
       call('SREM', P .. 'lanes', lane.name)
     end
     for _, place in ipairs(places) do
-      local head = head_of(place)
-      local home = not head.is_late and lane_of(lane.name, head)
-      if home == lane.name then
-        if left == 0 then
-          return true
-        end
-        heads[#heads + 1] = head
-        left = left - 1
-      elseif home then
-        strangers[#strangers + 1] = { head, home }
+      local head = moved == 0 and head_of(place) or glance_at(place)
+      local home = lane_of(lane.name, head)
+      if home ~= lane.name then
+        strangers[#strangers + 1] = { seq = head.seq, place = place, lane = lane.name, home = home }
         moved = moved + 1
         if moved == MOST_STRANGERS then
           return true
+        end
+      elseif left == 0 then
+        return true
+      else
+        head = moved == 0 and head or head_of(place)
+        if not head.is_late then
+          heads[#heads + 1] = head
+          left = left - 1
         end
       end
     end
@@ -351,10 +362,21 @@ local function take(head, owner, host)
   return claim_of(head)
 end
 
-local function take_all(choice, owner)
-  for _, each in ipairs(choice.strangers) do
-    change(each[1], { lane = each[2] })
+-- Send strangers where they belong: nothing else of them changes.
+local function send(strangers)
+  gather()
+  for _, each in ipairs(strangers) do
+    call('HSET', P .. 'run:' .. each.seq, 'lane', each.home)
+    leave_place('lane:' .. each.lane, each.place)
+    take_place('lane:' .. each.home, 0, each.place)
+    join_set('lanes', each.home)
+    dirty, frees = true, true
   end
+  write_gathered()
+end
+
+local function take_all(choice, owner)
+  send(choice.strangers)
   for _, target in ipairs(choice.used) do
     call('HDEL', P .. 'revocations', target)
   end
