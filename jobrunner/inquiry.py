@@ -120,9 +120,17 @@ class Clerk:
     # --- answers ------------------------------------------------------------------------------------
 
     def _late(self, number: int) -> None:
+        """It may be the clerk itself that hangs: the next question is asked of another one."""
         then = self._asked[number].then
         self.forget(number)
+        self._end()
         then(Answer(b"", "took too long"))
+
+    def _end(self) -> None:
+        """KILL the process; what else was asked of it has no answer."""
+        if self._child is not None:
+            self._child.process.send_signal(signal.SIGKILL)
+            self._died()
 
     def _readable(self) -> None:
         while self._child is not None:
@@ -197,9 +205,7 @@ class Clerk:
         if child is None:
             return
         child.link.shutdown(socket.SHUT_RDWR)
-        gone = select.poll()
-        gone.register(child.pidfd, select.POLLIN)
-        if not gone.poll(LEAVES // MILLISECOND):
+        if not _is_gone(child, LEAVES):
             child.process.send_signal(signal.SIGKILL)
         self._collect()
 
@@ -211,8 +217,10 @@ class Clerk:
         for fd in (child.link.fileno(), child.pidfd):
             self._loop.unwatch(fd)
         child.link.close()
+        is_gone = _is_gone(child, LEAVES)
         os.close(child.pidfd)
-        return child.process.wait()
+        # One that not even KILL ends, in the middle of a call to a disk that hangs, is not waited for.
+        return child.process.wait() if is_gone else -signal.SIGKILL
 
 
 def awaited(clerk: Clerk, loop: EventLoop, question: Question, is_over: Callable[[], bool]) -> Answer | None:
@@ -228,6 +236,13 @@ def awaited(clerk: Clerk, loop: EventLoop, question: Question, is_over: Callable
     finally:
         inquiry.close()
     return answers[0] if answers else None
+
+
+def _is_gone(child: _Child, patience: Micros) -> bool:
+    """Whether it has ended, or does so soon."""
+    poll = select.poll()
+    poll.register(child.pidfd, select.POLLIN)
+    return bool(poll.poll(patience // MILLISECOND))
 
 
 def _trouble(code: int, said: bytes) -> str:

@@ -145,7 +145,7 @@ def _working(sight: Sight, trouble: str) -> str:
     if sight.status.stalled:
         wrong.append(f"no worker starts in pool {', '.join(sight.status.stalled)}")
     if sight.status.config_error:
-        wrong.append(f"the file is invalid, the configuration before it is in force: {_first(sight)}")
+        wrong.append(f"the file was not taken, the configuration before it is in force: {_first(sight)}")
     busy = sum(sight.status.busy.values())
     return " · ".join([*wrong, f"{busy} running", _next(sight)])
 

@@ -23,6 +23,8 @@ from .plan import Plan, Task
 
 FIRST_LOOK_AGAIN: Final[Micros] = 30 * SECOND  # for a callable that could not be imported; doubled up to
 LAST_LOOK_AGAIN: Final[Micros] = 600 * SECOND
+FIRST_TRY: Final[Micros] = SECOND  # when the process that reads the file has died; doubled up to
+LAST_TRY: Final[Micros] = 10 * SECOND
 
 Document = Mapping[str, object]
 
@@ -35,6 +37,7 @@ class Candidate(NamedTuple):
     rendered: str = ""  # as `check` prints them
     watched: tuple[str, ...] = ()
     fingerprint: str = ""
+    is_read: bool = True  # else nobody could read the file, and what it says is not known
 
 
 class Source(Protocol):
@@ -97,6 +100,7 @@ class Reloader:
         self._wishes: list[Wish] = []
         self._is_busy = False
         self._clerk = Clerk(loop)
+        self._try_pause: Micros = 0  # before a file that nobody could read is read again
         self._compiling: Inquiry | None = None
         self._looking: Inquiry | None = None
         self._look_timer: LoopTimer | None = None
@@ -181,7 +185,8 @@ class Reloader:
         try:
             self._compiling = self._clerk.ask(source.compile(), partial(self._compiled, source, wishes))
         except OSError as error:
-            self._refuse(wishes, Candidate(None, rendered=f"the file cannot be read now: {error.strerror}"))
+            trouble = f"the file cannot be read now: {error.strerror}"
+            self._unread(wishes, Candidate(None, rendered=trouble, is_read=False))
 
     def _compiled(self, source: Source, wishes: list[Wish], answer: Answer) -> None:
         self._compiling = None
@@ -194,6 +199,10 @@ class Reloader:
     # --- the decision -------------------------------------------------------------------------------
 
     def _decide(self, wishes: list[Wish], found: Candidate) -> None:
+        if not found.is_read:
+            self._unread(wishes, found)
+            return
+        self._try_pause = 0
         self._follow(found)
         if found.plan is None:
             self._refuse(wishes, found)
@@ -221,14 +230,26 @@ class Reloader:
         fresh = bool(news) or any(wish.asked for wish in wishes)
         self._adopt(wishes, carried_over(self.plan, plan), news, fresh=fresh, problems=found.problems)
 
-    def _refuse(self, wishes: list[Wish], found: Candidate) -> None:
+    def _unread(self, wishes: list[Wish], found: Candidate) -> None:
+        """What it says is not known, so it is read again soon, without anybody asking for it (I11)."""
+        again = [replace(wish, answer=None) for wish in wishes if not wish.dry_run]
+        if again:
+            self._try_pause = min(LAST_TRY, 2 * self._try_pause or FIRST_TRY)
+            self._loop.after(self._try_pause, lambda: self._ask_again(again))
+        self._refuse(wishes, found, verdict="refused")
+
+    def _ask_again(self, wishes: list[Wish]) -> None:
+        self._wishes += wishes
+        self._turn()
+
+    def _refuse(self, wishes: list[Wish], found: Candidate, verdict: str = "invalid") -> None:
         """Nothing changes, and everybody is told."""
         if any(not wish.dry_run for wish in wishes):
             again = self.error == found.rendered and not any(wish.asked for wish in wishes)
             self.error = found.rendered
             self._report()  # first: who is answered looks at the status
             self._emit(ReloadRefused(self.plan.file, found.rendered, again))
-        document = _document("invalid", self.plan, problems=found.problems, why=found.rendered)
+        document = _document(verdict, self.plan, problems=found.problems, why=found.rendered)
         self._answer(wishes, document)
         self._done()
 

@@ -28,6 +28,8 @@ def serve(
 
     Raises ConfigError with every problem of the file, StorageRefused when its storage cannot be used.
     """
+    for early in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(early, _nothing_yet)  # unasked they would end what is about to start
     notifier = Notifier.taken_from(os.environ)
     compiled = compile_in_child(path, meanwhile=_import_the_rest)
     if compiled.plan is None:
@@ -39,7 +41,6 @@ def serve(
     plan = compiled.plan
     clock = SystemClock()
     asked: list[int] = []
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGINT):
         # What the supervisor gives back at its end: one more signal then must not spoil an orderly exit.
         signal.signal(number, lambda number, _frame: asked.append(number))
@@ -67,6 +68,10 @@ def serve(
             plan = former.plan
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # the interpreter's own end gives handlers back
+
+
+def _nothing_yet(_number: int, _frame: object) -> None:
+    """There is nothing to reload. A handler, since what is ignored would be so in every child."""
 
 
 def _import_the_rest() -> None:

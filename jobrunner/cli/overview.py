@@ -126,7 +126,7 @@ def _stalled(screen: Screen, pool: str, why: str) -> str:
 def _config_error(screen: Screen, error: str | None) -> str:
     if not error:
         return ""
-    words = screen.paint("✗ the file is invalid, the configuration before it is in force", "red")
+    words = screen.paint("✗ the file was not taken, the configuration before it is in force", "red")
     return f"\n  {words}: {one_line(error)}"
 
 

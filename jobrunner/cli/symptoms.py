@@ -183,7 +183,7 @@ def _service(session: Session) -> Iterator[Finding]:
         )
         if each.status.config_error:
             first = each.status.config_error.partition("\n")[0]
-            words = f"the file is invalid, the configuration before it is in force: {first}"
+            words = f"the file was not taken, the configuration before it is in force: {first}"
             yield Finding("service", Verdict.FAIL, words, "jobrunner check; then jobrunner reload")
         if each.status.trouble:
             yield Finding("service", Verdict.FAIL, f"nothing is claimed: {each.status.trouble}")

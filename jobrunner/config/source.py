@@ -32,7 +32,8 @@ class FileSource:
             found = from_text(answer.output)
         except (ValueError, KeyError, TypeError):
             said = answer.trouble or "gave no plan"
-            return Candidate(None, rendered=f"{self._path}: the process that reads it {said}")
+            rendered = f"{self._path}: the process that reads it {said}; it is read again soon"
+            return Candidate(None, rendered=rendered, is_read=False)
         if found.plan is not None:
             self._hide(found.plan.secrets)
         return Candidate(

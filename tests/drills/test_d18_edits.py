@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -12,12 +14,21 @@ from pathlib import Path
 import pytest
 
 from jobrunner.durations import SECOND, Micros, to_micros
+from jobrunner.pools import LOOK
+from tests.drills import counted
 from tests.drills.checker import CLOCK, children, client
-from tests.live import PATIENCE, Event, LiveSupervisor, Project
+from tests.live import PATIENCE, Event, LiveSupervisor, Project, wait_until
 
 Edit = Callable[[Path, str], None]
 WARM = 24  # edits before memory and descriptors are looked at
 MOST_GROWN = 10 * 1024  # KiB
+MOST_COUNTS = 10
+FEW = 4  # one for each of twelve edits would be a leak
+VOLATILE = {
+    "jobrunner.loop.LoopTimer",
+    "weakref.ReferenceType",
+    "sqlite3.Statement",
+}  # caches, timers that ran out
 
 
 def rename(file: Path, text: str) -> None:
@@ -125,11 +136,12 @@ def text_for(style: Edit, number: int) -> tuple[str, str, str]:
 
 
 class Watched:
-    """A supervisor whose reloads are looked at."""
+    """A supervisor whose reloads are looked at, and whose objects can be counted."""
 
-    def __init__(self, supervisor: LiveSupervisor) -> None:
+    def __init__(self, supervisor: LiveSupervisor, counted: Path) -> None:
         self.supervisor = supervisor
         self.seen = 0
+        self._counted = counted
 
     def taken(self, key: str, name: str) -> Event:
         """The next reload that names this."""
@@ -139,6 +151,25 @@ class Watched:
             return next((e for e in news if e["event"] == "reloaded" and name in e[key]), None)
 
         return self.supervisor.wait_for_what(found, f"a reload with {name} among {key}")
+
+    def objects(self) -> dict[str, int]:
+        """How many objects of each kind it has, once what former plans have left is gone."""
+        found: dict[str, int] = {}
+        for _ in range(MOST_COUNTS):
+            before, found = found, self._count()
+            if found == before:
+                break
+        return found
+
+    def _count(self) -> dict[str, int]:
+        """Of some kinds there are more or fewer at any moment."""
+        calm = CLOCK.monotonic() + 3 * LOOK // 2
+        wait_until(lambda: CLOCK.monotonic() > calm, lambda: "")
+        self._counted.unlink(missing_ok=True)
+        os.kill(self.supervisor.pid, counted.NUMBER)
+        wait_until(self._counted.exists, lambda: f"no count in {self._counted}")
+        found: dict[str, int] = json.loads(self._counted.read_text())
+        return {kind: number for kind, number in found.items() if kind not in VOLATILE}
 
     def footprint(self) -> tuple[int, int]:
         """Resident memory in KiB and open descriptors, of the supervisor and of its watch."""
@@ -151,11 +182,20 @@ def resident(pid: int) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
+def grown(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    """The kinds of which there are more than before, by more than a clerk and a timer of the storage are."""
+    more = {kind: after[kind] - before.get(kind, 0) for kind in after}
+    return {kind: number for kind, number in more.items() if number > FEW}
+
+
 def started(project: Project) -> Watched:
     for style in (include, env_file, truncate):
         write: Edit = style
         write(project.file, text_for(write, 0)[0])
-    return Watched(project.start())
+    count = project.folder / "elsewhere" / "objects"
+    count.parent.mkdir()
+    prefix = (sys.executable, counted.__file__, str(count))
+    return Watched(project.start(prefix=prefix), count)
 
 
 @pytest.mark.drill
@@ -167,7 +207,7 @@ def test_every_edit_is_in_force_soon_and_nothing_grows(project: Project, full_dr
     chance = random.Random(seed)
     watched = started(project)
     waits: list[Micros] = []
-    early = (0, 0)
+    early, objects = (0, 0), dict[str, int]()
     for number in range(1, edits + 1):
         style = STYLES[number % len(STYLES)] if number <= 2 * len(STYLES) else chance.choice(STYLES)
         text, key, name = text_for(style, number)
@@ -176,8 +216,11 @@ def test_every_edit_is_in_force_soon_and_nothing_grows(project: Project, full_dr
         written = CLOCK.now()
         event = watched.taken(key, name)
         waits.append(to_micros(datetime.fromisoformat(event["time"])) - written)
+        if number == len(STYLES):
+            objects = watched.objects()
         if number == WARM:
             early = watched.footprint()
+    assert not grown(objects, watched.objects()), "since the first round of styles"
     late = watched.footprint()
     waits.sort()
     p99 = waits[min(len(waits) - 1, len(waits) * 99 // 100)] / SECOND

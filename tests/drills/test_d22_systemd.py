@@ -171,12 +171,12 @@ def test_a_reload_of_a_broken_file_fails_is_loud_and_hurts_nothing(service: Mach
     before = main_pid(service)
     service.write("/etc/jobrunner/jobs.yaml", FILE + "  broken: {comand: x}\n")
     assert service.run("systemctl", "reload", UNIT).returncode != 0
-    wait_until(lambda: "the file is invalid" in status_of(service), lambda: status_of(service))
+    wait_until(lambda: "the file was not taken" in status_of(service), lambda: status_of(service))
     assert (main_pid(service), service.show(UNIT, "ActiveState")) == (before, "active")
     assert service.jobrunner("enqueue", "call", "--wait").returncode == 0
     service.write("/etc/jobrunner/jobs.yaml", FILE)
     service.do("systemctl", "reload", UNIT)
-    wait_until(lambda: "the file is invalid" not in status_of(service), lambda: status_of(service))
+    wait_until(lambda: "the file was not taken" not in status_of(service), lambda: status_of(service))
 
 
 @pytest.mark.drill

@@ -11,10 +11,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from jobrunner.control import ask, control_path
 from jobrunner.model import State
 from jobrunner.storage import RunFilter
-from tests.drills.checker import children, client
+from tests.drills.checker import children, client, command_line
 from tests.live import PATIENCE, Event, LiveSupervisor, Project, wait_until
 
 TASKS = """
@@ -173,7 +175,7 @@ def test_a_file_with_an_error_changes_nothing_and_is_loud(project: Project) -> N
     wait_until(lambda: "comand" in (supervisor_of(project)["config_error"] or ""), lambda: "not told")
     now = supervisor_of(project)
     assert now["config_hash"] == before["config_hash"]
-    assert "the file is invalid" in project.jobrunner("status").stdout
+    assert "the file was not taken" in project.jobrunner("status").stdout
     assert project.jobrunner("enqueue", "added").returncode == 4
     write_anew(project, TASKS)
     supervisor.wait_for("reloaded", by="a change on disk")
@@ -534,3 +536,29 @@ def test_a_jobrunner_in_a_files_place_is_watched_and_reloaded(project: Project) 
         supervisor.wait_for("ready")
         write_anew(project, head + add + add.replace("add", "mul").replace("+", "*"), "demo.py")
         assert supervisor.wait_for("reloaded")["added"] == ["mul"]
+
+
+def test_a_file_that_nobody_could_read_is_read_again(project: Project) -> None:
+    # rule 24, invariants I9 and I11: without a person, and without a word against the file
+    project.write("tasks: {first: {command: 'true'}}")
+    supervisor = project.start("--log-level", "debug")
+    project.write("tasks: {second: {command: 'true'}}")
+    supervisor.wait_for("reloaded")
+    (clerk,) = [pid for pid in children(supervisor.pid) if b"stay" in command_line(pid).split(b"\0")]
+    os.kill(clerk, signal.SIGSTOP)
+    project.write("tasks: {third: {command: 'true'}}")
+    supervisor.wait_for_number(2, "reloading")
+    os.kill(clerk, signal.SIGKILL)
+    assert "it is read again soon" in supervisor.wait_for("reload-refused")["problems"]
+    supervisor.wait_for("reloaded", added=["third"])
+    assert "not taken" not in project.jobrunner("status").stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_that_comes_too_early_is_ignored(project: Project, number: signal.Signals) -> None:
+    project.write("tasks: {first: {command: 'true'}}")
+    supervisor = project.start(ready=False)
+    wait_until(lambda: bool(children(supervisor.pid)), supervisor.log)  # it reads the file
+    os.kill(supervisor.pid, number)
+    supervisor.wait_for("ready")
+    assert supervisor.stop() == 0

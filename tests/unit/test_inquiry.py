@@ -146,6 +146,20 @@ def test_the_death_of_the_clerk_is_told_and_the_next_question_is_answered(
     assert compiled(clerk, loop, tmp_path / "jobs.yaml").plan is not None
 
 
+def test_a_clerk_that_hangs_is_replaced_when_it_is_late(
+    clerk: Clerk, loop: EventLoop, tmp_path: Path
+) -> None:
+    # invariant I11
+    (tmp_path / "jobs.yaml").write_text("tasks: {}")
+    before = set(children(os.getpid()))
+    assert compiled(clerk, loop, tmp_path / "jobs.yaml").plan is not None
+    (pid,) = set(children(os.getpid())) - before
+    os.kill(pid, signal.SIGSTOP)
+    question = Question(compiling(str(tmp_path / "jobs.yaml")), SECOND // 10)
+    assert awaited(clerk, loop, question, lambda: False) == Answer(b"", "took too long")
+    assert compiled(clerk, loop, tmp_path / "jobs.yaml").plan is not None
+
+
 def test_a_clerk_leaves_when_nobody_has_asked_for_a_while(loop: EventLoop, tmp_path: Path) -> None:
     # invariant I8: neither a process nor a descriptor stays
     before = (set(children(os.getpid())), sorted(os.listdir("/proc/self/fd")))

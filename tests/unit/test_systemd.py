@@ -132,7 +132,7 @@ def test_a_broken_file_is_said_first_in_status(patient: Patient, ear: Ear) -> No
     error = "jobs.yaml:3:1: error: no\n  |\n3 | x"  # rule 25: loud
     patient.sight = patient.sight._replace(status=STATUS._replace(config_error=error))
     patient.hears(READY)
-    assert ear.heard()[0]["STATUS"].startswith("the file is invalid")
+    assert ear.heard()[0]["STATUS"].startswith("the file was not taken")
     assert "jobs.yaml:3:1: error: no ·" in patient.pulse._say()
 
 
