@@ -37,17 +37,27 @@ def publish(storage: Storage, owner: str, plan: Plan, now: Micros) -> None:
 def cancel_removed(storage: Storage, owner: str, gone: Collection[str], now: Micros) -> int:
     """Cancel the ticks and retries of tasks that are no more (semantics 20); how many there were.
 
-    What a person has enqueued stays in the queue. While other supervisors live, one of them may have them.
+    What a person has enqueued stays in the queue, and so does what another supervisor that lives has.
     """
-    if not gone or any(each.alive and each.owner.id != owner for each in storage.supervisors(now)):
+    names = tuple(_had_by_nobody(storage, owner, gone, now)) if gone else ()
+    if not names:
         return 0
-    names = tuple(gone)
     doomed = (
         RunFilter(tasks=names, states=(State.RETRYING,), limit=MOST_REMOVED),
         RunFilter(tasks=names, states=_WAITING, triggers=_TICKS, limit=MOST_REMOVED),
         RunFilter(tasks=names, states=_WAITING, limit=MOST_REMOVED),  # retries that are due already
     )
     return sum(_cancel_all(storage, which, now) for which in doomed)
+
+
+def _had_by_nobody(storage: Storage, owner: str, gone: Collection[str], now: Micros) -> list[str]:
+    """Those of these tasks that no other supervisor has published.
+
+    Before its own catalogue is replaced this one cannot tell; to publish cancels what nobody has.
+    """
+    if not any(each.alive and each.owner.id != owner for each in storage.supervisors(now)):
+        return sorted(gone)
+    return sorted(name for name in gone if storage.entry(name) is None)
 
 
 def _cancel_all(storage: Storage, which: RunFilter, now: Micros) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..catalogue import Catalogue, Entry
-from ..durations import Micros
+from ..durations import DAY, Micros
 from ..errors import JobRunnerError, StorageRefused, UsageError
 from ..model import Attempt, Claim, Edge, NewRun, Run, Settle, Started, State
 from ..place import shown
@@ -22,6 +22,7 @@ from ..place import shown
 if TYPE_CHECKING:  # a plan is the supervisor's: clients start without it
     from ..plan import Retention
 
+AWAY: Micros = DAY  # how long the schedules and retries of a supervisor are kept whose machine is gone
 COUNT_LIMIT = 10_000  # counts are exact up to here; one more means "more"
 
 
@@ -350,7 +351,9 @@ class Storage(ClientStorage, Protocol):
         (and, where several supervisors live, those in the catalogues of the others).
 
         Of tasks that no live owner's catalogue has, retries and ticks that do not run are cancelled with the
-        reason `removed` (semantics 20); not a pipeline that has begun.
+        reason `removed` (semantics 20); not a pipeline that has begun. Where leases tell who lives, the
+        catalogue of an owner that is gone counts for a day, unless another works on its machine for the
+        same file: what a machine has that is away is neither removed nor forgotten.
         """
         ...
 

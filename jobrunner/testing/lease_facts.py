@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ..durations import SECOND, Micros
+from ..durations import DAY, SECOND, Micros
 from ..errors import OwnerLost
 from ..machine import pid_space
 from ..model import State
@@ -121,6 +121,39 @@ class LeaseFacts:
             first.storage.leave("a", NOON)
         second.storage.publish("b", a_catalogue("mail"), keep=[], now=NOON)
         assert first.storage.run(tick.run.id).reason == ("removed" if gone else None)
+
+    @pytest.mark.parametrize("orderly", [False, True])
+    def test_what_only_an_absent_machine_has_is_kept_for_a_day(
+        self, opened: Opener, orderly: bool, lease: Micros
+    ) -> None:  # every tick is accounted for: those of the outage are, when it is back
+        away, desk = opened(), Desk(opened(), "b")
+        away.enter(an_owner("a", host="db1", config="/srv/other.yaml"), A_STATUS)
+        away.publish("a", a_catalogue("resize"), keep=["a"], now=NOON)
+        away.watermarks({"a": None}, NOON)
+        tick = a_tick(1)
+        away.tick([tick])
+        assert tick.run is not None
+        if orderly:
+            away.leave("a", NOON)
+        else:
+            desk.outlive()
+            desk.storage.orphans("b")
+        desk.storage.publish("b", a_catalogue("mail"), keep=[], now=NOON + lease)
+        assert desk.storage.run(tick.run.id).reason is None
+        assert set(desk.storage.next_ticks()) == {"a"}
+        desk.storage.publish("b", a_catalogue("mail"), keep=[], now=NOON + DAY + 2 * lease)
+        assert desk.storage.run(tick.run.id).reason == "removed"
+        assert set(desk.storage.next_ticks()) == set()
+
+    def test_what_its_successor_does_not_have_is_removed(self, opened: Opener) -> None:  # rule 20
+        away, back = opened(), opened()
+        away.enter(an_owner("a", host="db1"), A_STATUS)
+        away.publish("a", a_catalogue("resize"), keep=["a"], now=NOON)
+        away.watermarks({"a": None}, NOON)
+        away.leave("a", NOON)
+        back.enter(an_owner("c", host="db1"), A_STATUS)
+        back.publish("c", a_catalogue("mail"), keep=[], now=NOON)
+        assert set(back.next_ticks()) == set()
 
     # --- leases (rules 32, 33) --------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from ...catalogue import Catalogue, Entry
 from ...model import Reason, State
 from ...plain import from_plain, to_plain
-from .. import Pause, Revocation
+from .. import AWAY, Pause, Revocation
 from . import waits
 from .arrays import columns, literal
 from .database import Connection, Turn
@@ -77,6 +77,17 @@ _CURRENT = """
         or published_no = (select max(published_no) from catalogues))
 """
 
+# A supervisor is away that is gone, and in whose place nobody works on its machine for the same file.
+_FORGET_CATALOGUES = f"""
+    delete from catalogues
+    where not {_CURRENT} and owner not in (
+        select away.id from supervisors away
+        where away.heartbeat_at > %(since)s and not exists (
+            select 1 from supervisors other
+            where other.left_at is null and not other.lost
+                and other.host = away.host and other.config = away.config and other.id <> away.id))
+"""  # noqa: S608 - conditions
+
 _PUBLISH = """
     insert into catalogues (owner, head, kept) values (%s, %s, %s::text[])
     on conflict (owner) do update
@@ -141,8 +152,8 @@ def _plain_head(catalogue: Catalogue) -> dict[str, object]:
 
 
 def _forget_the_dead(turn: Turn) -> None:
-    """Only what those who live have published counts, and now there is one of them."""
-    turn.connection.execute(f"delete from catalogues where not {_CURRENT}", {"now": turn.now})  # noqa: S608
+    """What those who live have published counts, and what those have whose machine is away."""
+    turn.connection.execute(_FORGET_CATALOGUES, {"now": turn.now, "since": turn.now - AWAY})
     turn.connection.execute("delete from entries where owner not in (select owner from catalogues)")
 
 

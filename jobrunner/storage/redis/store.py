@@ -20,6 +20,7 @@ from ...errors import OwnerLost
 from ...machine import is_alive, pid_space
 from ...model import Attempt, Claim, Edge, NewRun, Run, Settle
 from .. import (
+    AWAY,
     Exchange,
     ExchangeRequest,
     Overview,
@@ -176,7 +177,8 @@ class RedisStorage:
     def publish(self, owner: str, catalogue: Catalogue, *, keep: Sequence[str], now: Micros) -> None:
         entries = catalogues.entries_of(catalogue)
         digest = catalogues.digest_of(entries)
-        if not self._ask("publish", now, owner=owner, entries=entries, digest=digest, keep=list(keep)):
+        asked = {"owner": owner, "entries": entries, "digest": digest, "keep": list(keep), "away": AWAY}
+        if not self._ask("publish", now, **asked):
             raise _lost(owner)
 
     def exchange(self, request: ExchangeRequest) -> Exchange:

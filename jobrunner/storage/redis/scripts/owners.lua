@@ -128,9 +128,36 @@ local function publishers()
   return found
 end
 
+-- Whether the machine of a supervisor that is gone may come back: nobody works there for the same file since.
+local function is_away(owner)
+  local known = call('HMGET', P .. 'supervisor:' .. owner, 'info', 'beat')
+  if in_office(owner) or not known[1] or tonumber(known[2]) <= NOW - request.away then
+    return false
+  end
+  local info = cjson.decode(known[1])
+  for _, other in ipairs(call('ZRANGE', P .. 'alive', 0, -1)) do
+    local each = cjson.decode(call('HGET', P .. 'supervisor:' .. other, 'info') or '{}')
+    if each.host == info.host and each.config == info.config then
+      return false
+    end
+  end
+  return true
+end
+
+-- Whose tasks and schedules count: those who live, and those whose machine is away.
+local function keepers()
+  local found = publishers()
+  for _, owner in ipairs(call('ZRANGE', P .. 'catalogues', 0, -1)) do
+    if is_away(owner) then
+      found[#found + 1] = owner
+    end
+  end
+  return found
+end
+
 local function drop_dead_catalogues()
   for _, owner in ipairs(call('ZRANGE', P .. 'catalogues', 0, -1)) do
-    if not in_office(owner) then
+    if not in_office(owner) and not is_away(owner) then
       call('ZREM', P .. 'catalogues', owner)
       call('DEL', P .. 'catalogue:' .. owner, P .. 'keep:' .. owner)
     end
@@ -139,7 +166,7 @@ end
 
 local function forget_schedules()
   local kept = {}
-  for _, owner in ipairs(publishers()) do
+  for _, owner in ipairs(keepers()) do
     for _, key in ipairs(call('SMEMBERS', P .. 'keep:' .. owner)) do
       kept[key] = true
     end
@@ -163,7 +190,7 @@ end
 
 -- Retries, and ticks that do not run, of tasks that are no more (semantics 20).
 local function cancel_removed()
-  local owners, gone = publishers(), {}
+  local owners, gone = keepers(), {}
   for _, task in ipairs(call('SMEMBERS', P .. 'tasks')) do
     if not is_known(task, owners) then
       for _, state in ipairs({ 'waiting', 'scheduled', 'queued', 'retrying' }) do
