@@ -1,6 +1,6 @@
 """Signals that arise in the supervisor, told to the receivers of user code: in a worker of their own.
 
-    a loop's event --> notices --(written)--> waiting --> the listener worker, one at a time, in order
+    a loop's event --> notices --(written)--> waiting --> the listener worker, some at a time, in order
 
 A notice is told after the write that it is about, and at most once: what waits when the supervisor ends, or
 when too many wait, is not told at all.
@@ -31,6 +31,8 @@ from .service import Service
 from .storage import Storage
 
 MOST_WAITING: Final = 10_000  # notices; beyond, the oldest is dropped
+MOST_AT_ONCE: Final = 100  # notices in one call of the worker
+LONG: Final = 8_000  # characters of errors; after these no other notice joins the call
 LAST_MOMENT: Final = 3 * SECOND // 2  # for what waits at an orderly end
 NAME: Final = "signals"  # of the pool and the task of the listener, which no file knows
 _TAIL: Final = 2000  # bytes of what a receiver has written
@@ -61,7 +63,7 @@ class Listener:
         self._wanted: frozenset[str] = frozenset()
         self._unwritten: dict[tuple[str, int], list[Notice]] = {}
         self._waiting: deque[Notice] = deque(maxlen=MOST_WAITING)
-        self._told: dict[int, Notice] = {}  # what the worker has, by the number of its call
+        self._told: list[Notice] = []  # what the worker has
         self._numbers = itertools.count(1)
         self._pool: ProcessPool | None = None
         self._lookout = Lookout(
@@ -128,9 +130,19 @@ class Listener:
         self._feed()
 
     def _feed(self) -> None:
-        while self._waiting and (room := self._open().room()) > 0:
-            few = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
-            self._open().start([self._call(notice) for notice in few])
+        """Hand over what waits, once the worker is done with what it had: they are heard in their order."""
+        if self._waiting and not self._told and self._open().room() > 0:
+            self._told = self._next_few()
+            self._open().start([self._call(self._told)])
+
+    def _next_few(self) -> list[Notice]:
+        """What one call carries: with many long errors its payload would be too long."""
+        few: list[Notice] = []
+        long = 0
+        while self._waiting and len(few) < MOST_AT_ONCE and long < LONG:
+            few.append(self._waiting.popleft())
+            long += len(few[-1].error or "")
+        return few
 
     def _open(self) -> ProcessPool:
         if self._pool is None:
@@ -145,20 +157,18 @@ class Listener:
             )
         return self._pool
 
-    def _call(self, notice: Notice) -> Call:
-        number = next(self._numbers)
-        self._told[number] = notice
+    def _call(self, notices: Sequence[Notice]) -> Call:
         return Call(
-            seq=number,
+            seq=next(self._numbers),
             claim_no=1,
             run_id=f"{NAME}-{self._owner}",
             attempt=1,
             task=self._task,
-            payload=encode_arguments([list(self._modules), to_plain(notice)], {}),
+            payload=encode_arguments([list(self._modules), [to_plain(each) for each in notices]], {}),
             trigger="signal",
             tick=None,
             missed=0,
-            due_at=notice.at,
+            due_at=notices[0].at,
             timeout=None,
             owner=self._owner,
         )
@@ -168,9 +178,9 @@ class Listener:
 
     def ended(self, call: Call, ended: Ended) -> None:
         """The receivers have heard; what they wrote, or what went wrong, is said in the log."""
-        notice = self._told.pop(call.seq)
+        told, self._told = self._told, []
         if ended.ending is Ending.RECALLED:
-            self._waiting.appendleft(notice)  # one before it takes its time
+            self._waiting.extendleft(reversed(told))  # they had not begun: another worker hears them
         if ended.output is not None:
             text = tail(self._output_root, call.run_id, call.attempt, _TAIL).decode(errors="replace")
             remove(self._output_root, [call.run_id])

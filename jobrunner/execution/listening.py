@@ -10,7 +10,7 @@ from ..hooks import Notice, Signal
 from ..plain import from_plain
 
 
-def hear(modules: Sequence[str], told: dict[str, object]) -> None:
+def hear(modules: Sequence[str], told: Sequence[dict[str, object]]) -> None:
     """Tell the receivers of these modules. A module that cannot be imported is reported, the others hear."""
     failed = []
     for module in modules:
@@ -19,8 +19,9 @@ def hear(modules: Sequence[str], told: dict[str, object]) -> None:
         except Exception as error:
             failed.append(f"{module}: {type(error).__name__}: {error}")
     hooks.start()
-    notice = from_plain(Notice, told)
-    if notice.signal is not Signal.EXECUTING:
-        hooks.send(notice)
+    for each in told:
+        notice = from_plain(Notice, each)
+        if notice.signal is not Signal.EXECUTING:
+            hooks.send(notice)
     if failed:
         raise ImportError(f"receivers that cannot be imported: {'; '.join(failed)}")

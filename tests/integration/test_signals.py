@@ -199,7 +199,7 @@ def test_ticks_are_heard_and_pipelines_to_their_end(project: Project) -> None:
     started(project, pipelines)
     lines = heard(project, "line", "error 0 None")
     assert lines[0] == "enqueued 0 None"
-    assert set(lines) == {"enqueued 0 None", "skipped 0 None", "error 0 None"}  # skipped: overlap
+    assert set(lines) - {"skipped 0 None"} == {"enqueued 0 None", "error 0 None"}  # skipped: overlap
     lines = heard(project, "good", "skipped 0 None")  # upstream failed
     assert {"enqueued 0 None", "executing 1 None", "complete 1 ok"} <= set(lines)
 
