@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from . import birth, composition
+from .breaks import Break, due_between_breaks
 from .catalogue import Entry, entries_of, scheduled
 from .codec import encode_arguments
 from .durations import SECOND, Micros
@@ -17,7 +18,7 @@ from .events import Emit, TickRefused, TicksAdded
 from .loop import EventLoop, LoopTimer
 from .model import Condition, Edge, NewRun, Reason, State
 from .plan import CatchUp, Overlap, Pipeline, Plan, ScheduleRule, Task
-from .policy import Decision, Due, TickPolicy, due_ticks
+from .policy import Decision, Due, TickPolicy
 from .schedule import Schedule
 from .service import Service
 from .storage import Pause, Storage, Tick, Verdict
@@ -68,7 +69,7 @@ class Scheduler:
         service: Service,
         emit: Emit,
         trouble: Trouble,
-        pause_of: Callable[[Task | Pipeline], Pause | None],
+        pauses_of: Callable[[Task | Pipeline], Sequence[Pause]],
         look_at_clock: Callable[[], object],
         on_added: Callable[[], None],
         on_lost: Callable[[], None],
@@ -80,7 +81,7 @@ class Scheduler:
         self._service = service
         self._emit = emit
         self._trouble = trouble
-        self._pause_of = pause_of
+        self._pauses_of = pauses_of  # those that are over too
         self._look_at_clock = look_at_clock
         self._on_added = on_added
         self._on_lost = on_lost
@@ -185,12 +186,16 @@ class Scheduler:
             window=table.task.catch_up_window,
             limit=table.task.catch_up_limit,
             side_by_side=table.task.overlap is Overlap.ALLOW,
-            refused=self._refusal(table.task),
+            refused=_refusal(table.task),
         )
+        breaks = [Break(pause.since, pause.until) for pause in self._pauses_of(table.task)]
         if table.schedule.kind == "reboot":
-            due = [Due(now, Decision.SKIP if policy.refused else Decision.RUN, policy.refused)]
+            is_paused = any(each.holds(now) for each in breaks)
+            refused = policy.refused or (Reason.PAUSED if is_paused else None)
+            due = [Due(now, Decision.SKIP if refused else Decision.RUN, refused)]
         else:
-            due = due_ticks(table.schedule, table.watermark, now, policy, self._hindrance(table))
+            because = self._hindrance(table)
+            due = due_between_breaks(table.schedule, table.watermark, now, policy, because, breaks)
         writes, expected = [], table.watermark
         for each in due:
             writes.append(self._row(table, each, expected, now))
@@ -204,19 +209,13 @@ class Scheduler:
         was_there = self._began is not None and (table.next_at or 0) > self._began
         return Reason.MISSED_HELD_UP if was_there else Reason.MISSED_DOWN
 
-    def _refusal(self, task: Task | Pipeline) -> Reason | None:
-        if not task.enabled:
-            return Reason.DISABLED
-        if task.blocked is not None:
-            return Reason.BLOCKED
-        return None if self._pause_of(task) is None else Reason.PAUSED
-
-    def _told(self, task: Task | Pipeline, reason: Reason) -> dict[str, object]:
+    def _told(self, task: Task | Pipeline, due: Due) -> dict[str, object]:
         """What the row of a tick that does not run says beside its reason, for whoever asks why."""
-        pause = self._pause_of(task) if reason is Reason.PAUSED else None
-        if pause is not None:
-            return {"pause": pause._asdict()}
-        return {"why": task.blocked} if reason is Reason.BLOCKED else {}
+        if due.reason is Reason.PAUSED:
+            pauses = self._pauses_of(task)
+            held = [each._asdict() for each in pauses if Break(each.since, each.until).holds(due.tick)]
+            return {"pause": held[0]} if held else {}
+        return {"why": task.blocked} if due.reason is Reason.BLOCKED else {}
 
     def _row(self, table: Timetable, due: Due, expected: Micros, now: Micros) -> Write:
         task = table.task
@@ -232,7 +231,7 @@ class Scheduler:
         )
         following = table.schedule.next_us(due.tick)
         if due.decision is Decision.SKIP and due.reason is not None:
-            run = birth.not_run(run, due.reason, detail=due.detail | self._told(task, due.reason))
+            run = birth.not_run(run, due.reason, detail=due.detail | self._told(task, due))
             return Write(table, Tick(table.rule.key, expected, due.tick, following, run), due.reason)
         refused, overlap = _overlap(task, run)
         tick = Tick(table.rule.key, expected, due.tick, following, run, refused, overlap=overlap)
@@ -294,6 +293,12 @@ class Scheduler:
     def _recovered(self) -> None:
         self._pause = 0
         self._trouble.over("tick")
+
+
+def _refusal(task: Task | Pipeline) -> Reason | None:
+    if not task.enabled:
+        return Reason.DISABLED
+    return None if task.blocked is None else Reason.BLOCKED
 
 
 def _once(writes: list[Write]) -> list[Write]:

@@ -45,7 +45,7 @@ from .scheduler import Scheduler, timetables
 from .service import Service, running
 from .stopping import LAST_WORD, Crew, Stop
 from .storage import OwnerInfo, OwnerStatus, Pause, Storage
-from .storage.pausing import pause_of
+from .storage.pausing import known_pauses, pauses_over
 from .storage.silence import silence_before
 from .succession import Former, Succession
 from .systemd import Notifier
@@ -324,7 +324,7 @@ class Supervisor:
             service=self._service,
             emit=emit,
             trouble=self._trouble,
-            pause_of=lambda task: pause_of(self._pauses, task, self._loop.now()),
+            pauses_of=lambda task: pauses_over(self._pauses, task),
             look_at_clock=lambda: self._janitor.look_at_clock(),
             on_added=self._dispatcher.wake,
             on_lost=self._voided,
@@ -381,7 +381,7 @@ class Supervisor:
         if removed:
             self._emit(RunsRemoved(removed))
         publish(storage, self._owner, self._plan, now)
-        self._pauses = tuple(storage.pauses(now))
+        self._pauses = tuple(known_pauses(storage))
         if self._succession.is_first:
             self._silence = silence_before(self._owner, self._started_at, storage.supervisors(now))
         self._tables = timetables(self._plan, storage, boot_id(), now) if self._schedule else []
@@ -453,8 +453,7 @@ class Supervisor:
         self._dispatcher.wake()
 
     def _read_pauses(self) -> None:
-        now = self._loop.now()
-        self._service.ask(lambda: self._storage.pauses(now), self._take_pauses, self._read_pauses_later)
+        self._service.ask(lambda: known_pauses(self._storage), self._take_pauses, self._read_pauses_later)
 
     def _read_pauses_later(self, error: Exception) -> None:
         self._trouble.met("pauses", error, READ_PAUSE)

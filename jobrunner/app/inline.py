@@ -31,7 +31,7 @@ from ..plan import Plan, Task
 from ..scheduler import Scheduler, timetables
 from ..service import Service
 from ..storage import OwnerInfo, OwnerStatus, Pause, Storage
-from ..storage.pausing import pause_of
+from ..storage.pausing import known_pauses, pauses_over
 from ..trouble import Trouble
 from .clocks import MovableClock
 
@@ -228,7 +228,7 @@ class Inline:
             service=self._service,
             emit=self._hear,
             trouble=self._trouble,
-            pause_of=lambda task: pause_of(self._pauses, task, self.clock.now()),
+            pauses_of=lambda task: pauses_over(self._pauses, task),
             look_at_clock=lambda: None,
             on_added=self._dispatcher.wake,
             on_lost=lambda: None,
@@ -302,7 +302,7 @@ class Inline:
             self._hooks.send(notice)
 
     def _read_pauses(self) -> None:
-        self._pauses = tuple(self.storage.pauses(self.clock.now()))
+        self._pauses = tuple(known_pauses(self.storage))
 
     def _info(self, now: Micros) -> OwnerInfo:
         return OwnerInfo(

@@ -15,6 +15,7 @@ from ..errors import NotFound, UsageError
 from ..ids import new_id
 from ..model import NewRun, Run, State
 from ..storage import ClientStorage, Pause, Revocation, RunFilter
+from ..storage.pausing import end_pause
 from .births import Entries, pipeline_entry
 from .handle import RunHandle
 from .moments import instant
@@ -140,7 +141,7 @@ class Looking:
 
     def resume(self, task: str | None = None, *, pool: str | None = None) -> bool:
         """End that pause; False when there was none."""
-        return self.storage.resume(self._target(task, pool))
+        return end_pause(self.storage, self._target(task, pool), self.clock.now())
 
     def _target(self, task: str | None, pool: str | None) -> str:
         if task is not None and pool is not None:

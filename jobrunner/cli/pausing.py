@@ -9,6 +9,7 @@ import click
 from jobrunner.client import nearest
 from jobrunner.errors import NotFound, UsageError
 from jobrunner.storage import Pause
+from jobrunner.storage.pausing import end_pause
 
 from .command import TASK, command
 from .moments import duration, moment
@@ -66,7 +67,7 @@ def pause_command(
 def resume_command(session: Session, *, task: str | None, pool: str | None, everything: bool) -> int:
     """End the pause of a TASK, of a pool, or of everything. Nothing that was skipped is caught up."""
     target = _target(session, task, pool, everything=everything)
-    ended = session.storage().resume(target)
+    ended = end_pause(session.storage(), target, session.now())
     if session.json:
         session.screen().json({"target": target, "resumed": ended})
     elif ended:

@@ -30,6 +30,7 @@ from .why_rows import MOVING, Rows
 from .why_skipped import paused_words, skipped_words
 from .words import gist, local, one_line, rfc3339, standing
 
+_UNKNOWN = "That is what was written last; what has become of it is found out at the next start."
 MOST_SAID = 600  # characters of an error
 MOST_ATTEMPTS = 5  # told of one run, and runs that it waits for
 
@@ -142,7 +143,7 @@ class Inquiry:
         tick, rule = min(found, key=lambda pair: pair[0])
         words = [f"{self._clock(tick)} matches the schedule ({rule.words}, {rule.timezone})."]
         row = self.rows.of_tick(self._id_of(tick, rule), tick)
-        return self._no_row(tick, words) if row is None else self._of_run(row, tick, words)
+        return self._no_row(tick, rule, words) if row is None else self._of_run(row, tick, words)
 
     # ---- what is found
 
@@ -189,14 +190,21 @@ class Inquiry:
         if row.tick is not None and not self.is_gone:
             yield f"{self._clock(row.tick)} was a tick of the schedule that was in force then."
 
-    def _no_row(self, tick: Micros, words: list[str]) -> Answer:
+    def _no_row(self, tick: Micros, rule: ScheduleRule, words: list[str]) -> Answer:
         if tick > self.session.now():
             reason = self._hindrance()
             words.append(
                 f"It is to come.{f' As things are, it will be skipped: {reason}.' if reason else ''}"
             )
             return self._answer(tick, "is to come", words, tick=tick, reason=reason)
-        if not self.session.is_supervised():
+        following = self.storage.next_ticks()
+        if rule.key not in following:
+            words.append(
+                "This schedule was not in force then, and no supervisor has seen it since:"
+                f" what lies before its first start is never run.{self._nobody()}"
+            )
+            return self._answer(tick, "no row", words, tick=tick)
+        if (following[rule.key] or tick) <= tick and not self.session.is_supervised():
             words.append(
                 f"No supervisor is running. At its next start the tick is decided by catch_up:"
                 f" {self.task.catch_up.value}. Start it: {self.session.start_command()}"
@@ -219,6 +227,9 @@ class Inquiry:
         }.get(run.state, self._ended)
         if run.join is not None and run.state is not State.SKIPPED:
             told = self._pipeline
+        if not run.state.is_final and run.state is not State.QUEUED and not self.session.is_supervised():
+            words = [*words, *told(run), _UNKNOWN + self._nobody()]
+            return self._answer(at, "waits", words, tick=run.tick, run=run, reason=run.reason)
         if run.join is not None and run.state is State.WAITING:
             return self._answer(at, "runs", [*words, *told(run)], tick=run.tick, run=run)
         verdict = {State.RUNNING: "runs", State.SKIPPED: "did not run", State.EXPIRED: "did not run"}.get(
@@ -265,6 +276,12 @@ class Inquiry:
         yield f"Run {short_id(run.id)} has been waiting for {waits}{_why_at_all(run)}."
         yield f"{self._obstacle()}."
 
+    def _nobody(self) -> str:
+        """What to do when there is no supervisor."""
+        if self.session.is_supervised():
+            return ""
+        return f" No supervisor is running. Start it: {self.session.start_command()}"
+
     def _obstacle(self) -> str:
         if not self.session.is_supervised():
             return f"No supervisor is running. Start it: {self.session.start_command()}"
@@ -298,15 +315,24 @@ class Inquiry:
     def _ended(self, run: Run) -> Iterator[str]:
         if run.started_at is None or run.finished_at is None:
             yield f"Run {short_id(run.id)} ended without an attempt: {standing(run)}."
+            yield from self._replaced(run)
             return
         tries = f" at attempt {run.attempt}" if run.attempt > 1 else ""
         took = format_duration(max(0, run.finished_at - run.started_at))
         when = f"started {self._clock(run.started_at)} and took {took}"
         yield f"Run {short_id(run.id)} {when}: {standing(run)}{tries}."
         yield from error_words(run)
+        yield from self._replaced(run)
         yield from self._earlier(run)
         if run.trigger is Trigger.CATCH_UP:
             yield f"It caught up, and stands for {run.missed} missed tick{'s' if run.missed != 1 else ''}."
+
+    def _replaced(self, run: Run) -> Iterator[str]:
+        """By which run it was superseded (semantics 8)."""
+        newer = self.rows.in_place_of(run) if run.reason == Reason.SUPERSEDED else None
+        if newer is not None:
+            tick = "" if newer.tick is None else f", of the tick of {self._clock(newer.tick)},"
+            yield f"Run {short_id(newer.id)}{tick} took its place."
 
     def _earlier(self, run: Run) -> Iterator[str]:
         """The attempts before the last one, the latest of many."""

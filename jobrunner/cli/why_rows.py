@@ -50,6 +50,12 @@ class Rows:
         same = (row for row in self._pages(which) if row.schedule == run.schedule)
         return next((row for row in same if row.missed > 1 and (row.tick or 0) > (run.tick or 0)), None)
 
+    def in_place_of(self, run: Run) -> Run | None:
+        """The first newer run that was there when this one was superseded."""
+        which = RunFilter(since=run.created_at, until=(run.finished_at or 0) + 1)
+        newer = [row for row in self._pages(which) if row.seq > run.seq]
+        return newer[-1] if newer else None
+
     def _after(self, moment: Micros) -> Iterator[Run]:
         """The rows among which that of a tick is: written soon after it, or when its gap was over."""
         yield from self._pages(RunFilter(since=moment, until=moment + 2 * MINUTE))

@@ -242,7 +242,7 @@ class ClientStorage(Protocol):
         ...
 
     def pauses(self, now: Micros) -> list[Pause]:
-        """The pauses in force at `now`."""
+        """The pauses that end after `now`; one that is over stays known until the next of its target."""
         ...
 
     def revoke(self, revocation: Revocation) -> None:

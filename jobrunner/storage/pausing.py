@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from ..durations import Micros
 from ..model import pool_lane, task_lane
-from . import Pause
+from . import ClientStorage, Pause, Storage
 
 
 class Pausable(Protocol):
@@ -17,6 +17,26 @@ class Pausable(Protocol):
     def name(self) -> str: ...
     @property
     def pool(self) -> str: ...
+
+
+def pauses_over(pauses: Iterable[Pause], task: Pausable) -> Sequence[Pause]:
+    """All pauses of this task, its pool and everybody, those that are over too."""
+    targets = (task_lane(task.name), pool_lane(task.pool), "all")
+    return [each for each in pauses if each.target in targets]
+
+
+def known_pauses(storage: Storage) -> list[Pause]:
+    """The pauses in force, and of each target the last one that is over: it stays until the next."""
+    return storage.pauses(0)
+
+
+def end_pause(storage: ClientStorage, target: str, now: Micros) -> bool:
+    """End a pause now; it stays known, for ticks inside it that nobody has come to yet (semantics 10)."""
+    for pause in storage.pauses(now):
+        if pause.target == target:
+            storage.pause(pause._replace(until=max(now, pause.since)))
+            return True
+    return False
 
 
 def pause_of(pauses: Iterable[Pause], task: Pausable, now: Micros) -> Pause | None:

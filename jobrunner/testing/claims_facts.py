@@ -298,6 +298,8 @@ class ClaimFacts:
         storage.pause(pause)
         storage.pause(a_pause("all"))
         assert storage.pauses(NOON) == [a_pause("all"), pause]
+        assert storage.pauses(NOON + HOUR) == [a_pause("all")]
+        assert storage.pauses(0) == [a_pause("all"), pause]  # known until the next one
         assert storage.resume("task:resize") is True
         assert storage.resume("task:resize") is False
         assert storage.pauses(NOON) == [a_pause("all")]

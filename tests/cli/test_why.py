@@ -273,3 +273,45 @@ def test_an_exception_is_told_by_its_last_line(desk: Desk, theatre: Stage) -> No
     said = "Traceback (most recent call last):\n  File x\nValueError: no such picture"
     theatre.has_run("resize", State.FAILED, "exception ValueError", error=said)
     assert why(desk, "resize").out.splitlines()[-1] == "It said: ValueError: no such picture."
+
+
+def test_before_a_schedule_was_ever_in_force_nothing_is_to_be_decided(desk: Desk, theatre: Stage) -> None:
+    # rule 11: a first deployment catches up nothing
+    (desk.folder / "jobs.yaml").write_text(FILE.replace("0 * * * *", "30 4 * * *"))
+    for arguments in (("backup",), ("backup", "--at", "yesterday 04:30")):
+        document = why(desk, *arguments, "--json").document
+        assert (document["verdict"], document["reason"]) == ("no row", None)
+        assert "what lies before its first start is never run." in document["explanation"]
+
+
+def test_what_is_written_of_a_run_whose_supervisor_is_gone_is_not_taken_for_the_truth(
+    desk: Desk, theatre: Stage
+) -> None:
+    theatre.begun(a_run("resize", lane="pool:commands"))
+    assert why(desk, "resize", "--json").document["verdict"] == "runs"
+    theatre.close()
+    desk.clock.at = NOON + 14 * SECOND
+    document = why(desk, "resize", "--json").document
+    assert document["verdict"] == "waits"
+    assert (
+        "what has become of it is found out at the next start. No supervisor is running."
+        in (document["explanation"])
+    )
+
+
+def test_a_superseded_run_names_the_one_that_took_its_place(desk: Desk, theatre: Stage) -> None:
+    # rule 8: `queue`
+    theatre.begun(a_run("backup", lane=entry_of(BACKUP).lane))
+    [mark] = theatre.storage.watermarks({RULE.key: None}, NOON - DAY).values()
+    for tick in (NOON - HOUR, NOON):
+        given = row(tick)._replace(created_at=tick)
+        theatre.storage.tick([Tick(RULE.key, mark, tick, None, given, overlap="queue")])
+        mark = tick
+    newer = birth_id(NOON)
+    assert why(desk, "backup", "--at", "11:00").out.splitlines()[-1] == (
+        f"Run {newer[-8:]}, of the tick of 12:00, took its place."
+    )
+
+
+def birth_id(tick: Micros) -> str:
+    return row(tick).id

@@ -299,7 +299,7 @@ class Handed:
             service=stage.service,
             emit=stage.events.append,
             trouble=stage.trouble,
-            pause_of=lambda _task: None,
+            pauses_of=lambda _task: (),
             look_at_clock=look,
             on_added=stage.dispatcher.wake,
             on_lost=stage._lose,

@@ -15,7 +15,7 @@ ROOT = Path(jobrunner.__file__).parent
 FLOORS = (
     """errors clock model plan plain ids catalogue codec events durations schedule retry machine place context
     fingerprint difference redact digest heap until""",
-    "lifecycle policy composition birth edges hooks notices",
+    "lifecycle policy breaks composition birth edges hooks notices",
     "storage execution output notify logs systemd steps",
     """loop service pools scheduler dispatcher janitor herald retention vitals pulse opening recovery stopping
     watch inquiry control adoption bridge lookout listener trouble roots""",

@@ -59,7 +59,7 @@ class Desk:
             service=self.service,
             emit=self.events.append,
             trouble=Trouble(self.loop, self.events.append),
-            pause_of=lambda task: self.paused.get(task.name),
+            pauses_of=lambda task: [self.paused[task.name]] if task.name in self.paused else [],
             look_at_clock=self._look,
             on_added=self._on_added,
             on_lost=self._on_lost,
@@ -444,3 +444,17 @@ def test_a_holder_that_began_before_an_outage_is_named_for_the_latest_tick(opene
     first, *missed, last = desk.rows()
     assert [run.reason for run in missed] == [Reason.MISSED_HELD_UP] * 2
     assert (last.reason, json.loads(last.detail or "")) == ("overlap", {"holder": first.id})
+
+
+def test_what_fell_into_a_pause_that_ended_while_nobody_was_there_is_paused(opened: Opened) -> None:
+    # rule 10: resuming catches up nothing, whenever a supervisor comes to it
+    desk = opened(every("every 1h"))
+    desk.scheduler.stop()
+    over = Pause(target="task:beat", since=NOON, until=NOON + 3 * HOUR, by="ana", reason="")
+    desk.clock.passes(4 * HOUR + MINUTE)
+    again = Desk((every("every 1h"),), desk.memory, desk.clock, paused={"beat": over})
+    again.start()
+    told = [(run.reason, run.missed) for run in again.rows()]
+    assert told == [("paused", 0), ("paused", 0), ("missed (supervisor down)", 0), (None, 2)]
+    assert json.loads(again.rows()[0].detail or "")["pause"]["by"] == "ana"
+    again.loop.close()
