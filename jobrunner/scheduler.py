@@ -43,9 +43,10 @@ class Timetable:
     payload: str
     watermark: Micros
     next_at: Micros | None
+    place: int = 0  # in the file: of two that are due at once the first one goes first, each time
 
     def __lt__(self, other: Timetable) -> bool:
-        return (self.next_at or 0) < (other.next_at or 0)
+        return (self.next_at or 0, self.place) < (other.next_at or 0, other.place)
 
 
 @dataclass(slots=True)
@@ -416,6 +417,8 @@ def timetables(
     """
     entries = entries_of(plan)
     tables = [_timetable(each, rule, boot_id, entries) for each in scheduled(plan) for rule in each.schedules]
+    for place, table in enumerate(tables):
+        table.place = place
     if reboots is not None:
         tables = [each for each in tables if each.schedule.kind != "reboot" or each.rule.key in reboots]
     for reboot, start in ((False, now), (True, 0)):

@@ -71,6 +71,16 @@ def check_programs(
             findings.warning(
                 _place(plan, task.name, "command", drafts),
                 "command-not-found",
-                f"there is no program {task.command[0]!r}" + ("" if "/" in program else f" on PATH {path}"),
+                _words(task.command[0], program, path),
                 hint="name it by its absolute path, or set PATH under env",
             )
+
+
+def _words(written: str, program: str, path: str) -> str:
+    if "/" not in program:
+        return f"there is no program {written!r} on PATH {path}"
+    return (
+        f"{written!r} is no program that may be run"
+        if os.path.exists(program)
+        else f"there is no program {written!r}"
+    )

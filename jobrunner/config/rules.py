@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from ..digest import sha256
 from ..plan import ScheduleRule
 from ..schedule import Schedule, ScheduleError
 from .problems import Findings, Place
+
+FEW_TICKS = 50  # of each schedule, in which two of them are looked for that meet
 
 
 class Scheduled(Protocol):
@@ -38,6 +40,7 @@ class Rules:
         """The schedules of a task; what is wrong or odd about them goes to the findings."""
         zone = self._zone_of(draft)
         seen: set[str] = set()
+        kept: list[ScheduleRule] = []
         for index, source in enumerate(draft.own.schedule or ()):
             place = draft.place("schedule", index)
             rule = self._schedule(draft, source, zone, place)
@@ -49,7 +52,32 @@ class Rules:
                 )
                 continue
             seen.add(rule.key)
+            self._meet(draft, rule, kept, place)
+            kept.append(rule)
             yield rule
+
+    def _meet(
+        self, draft: Scheduled, rule: ScheduleRule, others: Sequence[ScheduleRule], place: Place
+    ) -> None:
+        """Warns of ticks that one schedule would take from another, for they are at the same moments."""
+        if self._now is None or draft.get("overlap") not in (None, "skip"):
+            return
+        mine = self._first(rule)
+        for other in others:
+            if (rule.args, rule.kwargs) != (other.args, other.kwargs) and mine & self._first(other):
+                self._findings.warning(
+                    place,
+                    "same-moment",
+                    f"schedule: {rule.text} names moments of {other.text}, which comes first: overlap: skip"
+                    " lets one of the two run",
+                    hint="overlap: allow or queue, another offset, or a task for each",
+                )
+
+    def _first(self, rule: ScheduleRule) -> set[datetime]:
+        """Its next ticks, as instants."""
+        assert self._now is not None
+        ticks = Schedule.parse(rule.source, rule.timezone).ticks(self._now, FEW_TICKS)
+        return {tick.astimezone(UTC) for tick in ticks}
 
     def _zone_of(self, draft: Scheduled) -> str:
         """The zone of a task's schedules; the file's, when its own one is not known."""

@@ -21,6 +21,12 @@ _SLEEP: Final = (
 _AMOUNT: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 _HARMLESS_TAIL: Final = re.compile(r"\|\s*(?:/usr/bin/)?(?:logger|tee|ts|systemd-cat)\b[^|;&]*$")
 _MOST_WRAPPERS: Final = 10
+_WRAPPERS: Final = frozenset(("flock", "timeout", "nice", "ionice", "chronic", "cronic"))
+_BEFORE_A_COMMAND: Final = frozenset(("&&", "||", ";", ";;", "&", "(", "|"))
+_PREFIXES: Final = frozenset(
+    ("env", "exec", "command", "sudo", "!", "{", "if", "then", "else", "do", "while")
+)
+_ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +169,14 @@ def _chronic(lifted: Lifted, command: str, words: list[Token]) -> Lifted | None:
 
 
 def left_wrappers(command: str) -> list[str]:
-    """Wrappers at the beginning of a command that could not become keys, by name."""
-    first = next(iter(tokens(command)), None)
-    program = first.text.rpartition("/")[2] if first else ""
-    return [program] if program in ("flock", "timeout", "nice", "ionice", "chronic", "cronic") else []
+    """Wrappers that could not become keys, by name, wherever a command may begin."""
+    found: list[str] = []
+    begins = True
+    for token in tokens(command):
+        if not token.is_word:
+            begins = token.text in _BEFORE_A_COMMAND
+        elif begins:
+            program = token.text.rpartition("/")[2]
+            found += [program] if program in _WRAPPERS else []
+            begins = program in _PREFIXES or _ASSIGNMENT.match(token.text) is not None
+    return list(dict.fromkeys(found))

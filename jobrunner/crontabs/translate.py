@@ -25,7 +25,7 @@ CRONS_WAYS: Final[Mapping[str, object]] = {
 PATHS: Final = {Dialect.DEBIAN: "/usr/bin:/bin", Dialect.CRONIE: "/usr/bin:/bin:/usr/sbin:/sbin"}
 SLOTS: Final = 8  # of the pool `commands`, when nobody says otherwise
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_ADDRESS: Final = re.compile(r"[^\s@,;<>\"'-][^\s@,;<>\"']*(?:@[^\s@,;<>\"']+)?")
+_ADDRESS: Final = re.compile(r"[^\s@,;<>\"'$-][^\s@,;<>\"'$]*(?:@[^\s@,;<>\"'$]+)?")
 _UNSPEAKABLE: Final = re.compile(r"[\0\ud800-\udfff]")
 
 

@@ -35,15 +35,23 @@ def warnings_of(parts: Parts, after: Micros | None) -> tuple[ScheduleWarning, ..
 
 def _warnings(parts: Parts, after: Micros | None) -> Iterator[ScheduleWarning]:
     if isinstance(parts.rule, CronRule) and parts.expression is not None:
-        yield from _uneven(parts.expression)
-        yield from _either_day(parts.rule.fields)
+        yield from _uneven(parts.expression, both=_both(parts.rule.fields, parts.expression))
+        yield from _two_days(parts.rule.fields, parts.expression)
         yield from _missing_day(parts.rule.fields, parts.expression)
     if after is not None:
         yield from _daylight(parts, after)
 
 
-def _uneven(expression: Expression) -> Iterator[ScheduleWarning]:
+def _both(fields: Fields, expression: Expression) -> bool:
+    """Whether both day fields restrict, and a date must match both: one of them begins with `*` (rule 2)."""
+    day, weekday = (expression.resolved.split(" ")[place] for place in (2, 4))
+    return fields.both_days and fields.plain and "*" not in (day, weekday) and "?" not in (day, weekday)
+
+
+def _uneven(expression: Expression, *, both: bool) -> Iterator[ScheduleWarning]:
     for word, term in expression.uneven:
+        if both and word.startswith("day"):
+            continue  # no interval says what is meant together with the other field
         step = term.rpartition("/")[2]
         unit = _EVERY_UNIT.get(word)
         yield ScheduleWarning(
@@ -55,7 +63,13 @@ def _uneven(expression: Expression) -> Iterator[ScheduleWarning]:
         )
 
 
-def _either_day(fields: Fields) -> Iterator[ScheduleWarning]:
+def _two_days(fields: Fields, expression: Expression) -> Iterator[ScheduleWarning]:
+    if _both(fields, expression):
+        yield ScheduleWarning(
+            code="both-days",
+            message="one of the two day fields begins with '*': a date must match both",
+            help="write '*' for one of them, if either alone is meant",
+        )
     days = fields.days != ALL_DAYS or not fields.plain
     weekdays = fields.weekdays != ALL_WEEKDAYS
     if fields.both_days or not (days or weekdays):

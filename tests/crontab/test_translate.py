@@ -161,6 +161,22 @@ def test_a_lock_inside_another_that_stays_stays_too() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["FOO=1 flock -n /run/f x", "/usr/bin/env flock -n /run/f x", "( flock -n 9 || exit 1; x ) 9>/run/f"],
+)
+def test_a_wrapper_behind_something_else_is_reported_too(command: str) -> None:
+    found = imported(f"@daily {command}\n", lifting=True)
+    assert "'flock' stays in the command: no key says the same" in found.reports[0].notes
+
+
+def test_an_address_that_is_a_variable_is_none() -> None:
+    # cron does not expand it, and jobs.yaml would
+    found = imported("MAILTO=${FOO}\n@daily x\n")
+    assert "notify" not in found.tasks[0].settings
+    assert any("no address" in note for note in found.reports[0].notes)
+
+
 def test_without_lift_nothing_is_lifted() -> None:
     assert task_of("@daily timeout 5 x").settings["command"] == "timeout 5 x"
 

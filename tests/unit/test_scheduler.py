@@ -458,3 +458,19 @@ def test_what_fell_into_a_pause_that_ended_while_nobody_was_there_is_paused(open
     assert told == [("paused", 0), ("paused", 0), ("missed (supervisor down)", 0), (None, 2)]
     assert json.loads(again.rows()[0].detail or "")["pause"]["by"] == "ana"
     again.loop.close()
+
+
+def test_of_two_schedules_with_other_arguments_the_first_of_the_file_goes_first_each_time(
+    opened: Opened,
+) -> None:
+    # rules 7 and 8
+    rules = tuple(
+        ScheduleRule(key=name, source="every 1m", timezone="UTC", text="every 1m", words="", args=(name,))
+        for name in ("b", "a")
+    )
+    desk = opened(a_task("beat", schedules=rules))
+    for _ in range(6):
+        desk.passes(MINUTE)
+        desk.memory.cancel([run.id for run in desk.rows() if not run.state.is_final], desk.clock.now())
+    told = [(json.loads(run.payload)["args"], run.state) for run in desk.rows()]
+    assert told == [(["b"], State.CANCELLED), (["a"], State.SKIPPED)] * 6

@@ -129,6 +129,12 @@ def remarks(source: str, zone: str = "UTC") -> list[tuple[str, str]]:
             "write L for the last day of the month",
         ),
         (
+            "0 0 */2 * 1",
+            "both-days",
+            "one of the two day fields begins with '*': a date must match both",
+            "write '*' for one of them, if either alone is meant",
+        ),
+        (
             "0 0 31W * *",
             "missing-day",
             "31W: no day 31 in Feb, Apr, Jun, Sep, Nov, where it is the last workday",
