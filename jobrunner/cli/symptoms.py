@@ -191,7 +191,8 @@ def _service(session: Session) -> Iterator[Finding]:
             words = f"no worker of pool {pool!r} starts, its runs wait: {gist(why)}"
             yield Finding("service", Verdict.FAIL, words, "mend it; they are tried every ten seconds")
         if each.status.untold:
-            words = f"{each.status.untold} notifications not delivered: {each.status.untold_because}"
+            because = each.status.untold_because or "they are tried again"
+            words = f"{each.status.untold} notifications not delivered: {because}"
             yield Finding("service", Verdict.FAIL, words, "jobrunner notify --test")
     yield from _blocked(session)
 

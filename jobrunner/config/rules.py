@@ -104,6 +104,9 @@ class Rules:
             return None
         for warning in schedule.warnings(self._now):
             self._findings.warning(place, warning.code, f"schedule: {warning.message}", hint=warning.help)
+        if self._now is not None and schedule.kind != "reboot" and schedule.next_after(self._now) is None:
+            message = f"schedule: no tick is to come: {schedule.describe()}"
+            self._findings.warning(place, "no-tick-to-come", message, hint="is the year right?")
         args, kwargs = given.get("args"), given.get("kwargs")
         return ScheduleRule(
             key=_schedule_key(draft.name, schedule.key, args, kwargs),

@@ -92,7 +92,7 @@ def _of_moment(zone: Zone, wall: int) -> Iterator[DaylightNote]:
     if wall < segment.wall_start:
         sentence = f"{_date(wall)} {clock(wall)} does not exist: runs at {_later(wall, segment.wall_start)}."
         yield DaylightNote(gap=True, sentence=sentence)
-    elif zone.following(segment).wall_start <= wall:
+    elif segment.start < zone.following(segment).start and zone.following(segment).wall_start <= wall:
         yield DaylightNote(gap=False, sentence=f"{_date(wall)} {clock(wall)} happens twice: runs once.")
 
 

@@ -28,6 +28,9 @@ def codes(folder: Path, task: str) -> list[str]:
         ("schedule: [{every: 10s, args: [a]}, {every: 10s, offset: 5s, args: [b]}]", []),
         ("schedule: [{every: 10s, args: [a]}, {every: 10s, args: [b]}], overlap: allow", []),
         ("schedule: [{every: 10s}, {every: 30s}]", []),  # one tick where they meet
+        ("schedule: {at: 2020-01-01T00:00}", ["no-tick-to-come"]),
+        ("schedule: {at: 2027-01-01T00:00}", []),
+        ("schedule: reboot", []),
         ("schedule: [{cron: '0 5 * * *', args: [a]}, {cron: '0 6 * * *', args: [b]}]", []),
     ],
 )

@@ -175,6 +175,12 @@ def test_a_time_inside_a_change_of_the_clocks_is_a_warning(text: str, codes: lis
     assert Schedule.parse(text, "UTC").warnings(NOW) == ()
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "Europe/Paris"])
+def test_a_single_moment_is_said_to_happen_twice_only_where_it_does(zone: str) -> None:
+    # a zone without a change to come has no hour that is repeated
+    assert Schedule.parse({"at": "2027-06-01T12:00"}, zone).warnings(NOW) == ()
+
+
 def test_an_interval_has_no_warnings() -> None:
     assert Schedule.parse("every 7m", "Europe/Paris").warnings(NOW) == ()
 
