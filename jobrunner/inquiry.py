@@ -27,6 +27,7 @@ from .loop import EventLoop, LoopTimer
 
 COMMAND: Final = (sys.executable, "-P", "-m", "jobrunner.config", "stay")
 STAYS: Final[Micros] = MINUTE  # without a question
+BEGINS: Final[Micros] = 15 * SECOND  # for it to import what it needs; later than that it hangs
 LEAVES: Final[Micros] = SECOND  # for it to end what it does, and itself
 MOST_SAID: Final = 2000  # characters of stderr that are told
 
@@ -52,6 +53,7 @@ class _Asked(NamedTuple):
     then: Callable[[Answer], None]
     output: int  # descriptors of what it has written
     said: int
+    patience: Micros
     timer: LoopTimer
 
 
@@ -96,8 +98,8 @@ class Clerk:
             _close(files)
             raise
         os.close(files[0])
-        timer = self._loop.after(question.patience, partial(self._late, number))
-        self._asked[number] = _Asked(then, files[1], files[2], timer)
+        timer = self._loop.after(min(BEGINS, question.patience), partial(self._late, number))
+        self._asked[number] = _Asked(then, files[1], files[2], question.patience, timer)
         self._stay()
         return Inquiry(self, number)
 
@@ -142,7 +144,18 @@ class Clerk:
                 self._loop.unwatch(self._child.link.fileno())
                 return
             told = json.loads(message)
-            self._answered(told["number"], told["code"])
+            if "code" in told:
+                self._answered(told["number"], told["code"])
+            else:
+                self._begun(told["number"])
+
+    def _begun(self, number: int) -> None:
+        """The clerk is well: how long the answer takes is its question's own affair now."""
+        asked = self._asked.get(number)
+        if asked is not None:
+            asked.timer.cancel()
+            timer = self._loop.after(asked.patience, partial(self._late, number))
+            self._asked[number] = asked._replace(timer=timer)
 
     def _answered(self, number: int, code: int) -> None:
         asked = self._asked.pop(number, None)

@@ -13,6 +13,7 @@ from typing import Any, Final
 from yaml.nodes import MappingNode, Node
 
 from ..plan import Pool
+from .aftermath import end_what_was_started, marked
 from .file_models import IncludedModel
 from .load import MAP
 from .problems import Findings, Place
@@ -63,6 +64,7 @@ def ask(
     left = list(names)
     while left:
         answers, ending = _asked(left, pythonpath, folder, pool, environ)
+        end_what_was_started(os.getpid())
         for name, answer in zip(left, answers, strict=False):
             yield _module(name, answer)
         left = left[len(answers) :]
@@ -81,7 +83,7 @@ def _asked(
             input=question.encode(),
             capture_output=True,
             cwd=folder,
-            env={**environ, **pool.env},
+            env=marked({**environ, **pool.env}),
             timeout=PATIENCE * (len(names) + 1),
             check=False,
             start_new_session=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..plan import Plan, Pool, Task
+from .aftermath import end_what_was_started, marked
 
 PATIENCE: Final = 6.0  # seconds for one module: with all else, a task is blocked within ten of its edit
 GLANCE: Final = 0.5  # seconds; what takes longer is looked for by itself, beside the others
 START: Final = 5.0  # seconds for an interpreter to start, on a busy machine
+MARGIN: Final = 0.5  # seconds after which its own alarm should have ended a child
 LATE: Final = "late"
 _PROBE: Final = Path(__file__).with_name("probe.py")
 _PACKAGE_ROOT: Final = str(Path(__file__).parents[2])
@@ -50,9 +53,18 @@ def look_for_callables(plan: Plan, inherited: Mapping[str, str]) -> Iterator[Ver
     As in a worker, a module is imported in its task's environment and folder. What takes long is looked for
     by a process of its own, while the others go on: a module that hangs holds up nobody.
     """
+    groups = _grouped(plan, inherited)
+    try:
+        yield from _verdicts(groups, plan.pythonpath)
+    finally:
+        if groups:
+            end_what_was_started(os.getpid())
+
+
+def _verdicts(groups: Mapping[_Place, list[Task]], path: tuple[str, ...]) -> Iterator[Verdict]:
     slow: list[_Probe] = []
-    for place, tasks in _grouped(plan, inherited).items():
-        yield from _glance(place, plan.pythonpath, tasks, slow)
+    for place, tasks in groups.items():
+        yield from _glance(place, path, tasks, slow)
     for probe in slow:
         answers, ending = probe.answers()
         yield from map(_verdict, answers)
@@ -138,7 +150,7 @@ class _Probe:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 cwd=self._place.cwd,
-                env=dict(self._place.environ),
+                env=marked(dict(self._place.environ)),
             )
         except OSError as error:
             self._trouble = f"is not possible with {self._place.python}: {error.strerror}"
@@ -151,16 +163,29 @@ class _Probe:
 
     def answers(self) -> tuple[list[Any], str]:
         """Its answers, in order, and how it ended; waits for it."""
-        if self._child is None:
+        if self._child is None or self._child.stdout is None:
             return [], self._trouble
-        modules = len({_module(task) for task in self.tasks})
-        try:
-            output, _ = self._child.communicate(timeout=self._patience * (modules + 1) + START)
-        except subprocess.TimeoutExpired:  # an alarm that did not ring: the module has taken it
+        with self._child.stdout as stdout:
+            output = self._read(stdout.fileno())
+        code = self._child.poll()
+        if code is None:  # its alarm did not ring: the module has taken it away
             self._child.kill()
-            output, _ = self._child.communicate()
+            self._child.wait()
             return _answers(output), LATE
-        return _answers(output), _ending(self._child.returncode)
+        return _answers(output), _ending(code)
+
+    def _read(self, fd: int) -> bytes:
+        """What it says, until it ends, or has said nothing for too long."""
+        output, patience = b"", START
+        while select.select([fd], [], [], patience)[0]:
+            read = os.read(fd, 65536)
+            if not read:
+                with suppress(subprocess.TimeoutExpired):
+                    if self._child is not None:
+                        self._child.wait(MARGIN)
+                break
+            output, patience = output + read, self._patience + MARGIN
+        return output
 
 
 def _answers(output: bytes) -> list[Any]:

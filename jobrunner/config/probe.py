@@ -29,6 +29,8 @@ def main() -> None:
         del sys.path[0]
     sys.path[:0] = question["path"]
     for task, call in question["calls"]:
+        answers.write("begun\n")  # from now on it is waited for
+        answers.flush()
         # The default action of the alarm ends this process: a hang is told by that.
         signal.setitimer(signal.ITIMER_REAL, question["patience"])
         message, hint, found = look_for(call, question["path"])

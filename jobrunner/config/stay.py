@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple, NoReturn
 
 from ..execution.start import die_with_parent
+from .aftermath import end_what_was_started
 
 Main = Callable[[list[str]], int]
 
@@ -40,6 +41,8 @@ def stay(link: socket.socket, main: Main) -> NoReturn:
     while all(clerk.turn(fd) for fd, _ in clerk.poll.poll()):
         pass
     clerk.end(*clerk.works)
+    for work in clerk.works.values():
+        end_what_was_started(work.pid)
     os._exit(0)
 
 
@@ -78,6 +81,7 @@ class _Clerk:
             _answer(self._main, arguments, files, parent)
         for file in files:
             os.close(file)
+        self._tell({"number": number, "begun": True})
         pidfd = os.pidfd_open(pid)
         self.works[pidfd] = _Work(number, pid)
         self.poll.register(pidfd, select.POLLIN)
@@ -93,9 +97,15 @@ class _Clerk:
         work = self.works.pop(pidfd)
         self.poll.unregister(pidfd)
         os.close(pidfd)
+        how = os.waitid(os.P_PID, work.pid, os.WEXITED | os.WNOWAIT)  # its pid is its own until it is reaped
+        if how is None or how.si_code != os.CLD_EXITED or how.si_status:
+            end_what_was_started(work.pid)  # it could not do so itself
         code = os.waitstatus_to_exitcode(os.waitpid(work.pid, 0)[1])
+        self._tell({"number": work.number, "code": code})
+
+    def _tell(self, message: dict[str, object]) -> None:
         with suppress(OSError):  # nobody is there any more: that is seen next
-            self._link.send(json.dumps({"number": work.number, "code": code}).encode())
+            self._link.send(json.dumps(message).encode())
 
 
 def _prepare(arguments: Sequence[str]) -> None:

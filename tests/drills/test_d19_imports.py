@@ -18,6 +18,7 @@ MODULES = {
     "hangs": "import threading\nthreading.Event().wait()\n",
     "spins": "while True:\n    pass\n",
     "ignores": "import signal\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\nraise ValueError\n",
+    "deaf": "import signal\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\nwhile True:\n    pass\n",
     "closes": "import os\nos.closerange(0, 100)\nraise ValueError\n",
 }
 
@@ -41,6 +42,7 @@ def test_only_tasks_whose_module_does_not_load_are_blocked(project: Project, ful
     assert run.state.value == "succeeded"
     assert "took longer" in said["hangs"]
     assert "took longer" in said["spins"]
+    assert "took longer" in said["deaf"]
     assert "exit code 7" in said["leaves"]
     assert "signal 11" in said["crashes"]
     assert "no_such_module" in said["lacks"]

@@ -179,3 +179,31 @@ def test_at_the_end_nothing_of_it_is_left(loop: EventLoop, tmp_path: Path) -> No
     pid = probe(tmp_path, loop)
     clerk.close()
     wait_until(lambda: is_gone(pid), lambda: "the probe lives on")
+
+
+STARTS = """
+import os, subprocess
+for session in (False, True):
+    child = subprocess.Popen(["sleep", "3600"], start_new_session=session)
+    open("started", "a").write(f"{child.pid} ")
+def f(): pass
+"""
+
+
+@pytest.mark.parametrize("ending", ["", "os._exit(3)", "import time; time.sleep(3600)"])
+def test_what_modules_start_when_they_are_looked_at_is_ended(
+    clerk: Clerk, loop: EventLoop, tmp_path: Path, ending: str
+) -> None:
+    # invariant I7, whether the module loads, ends its process, or hangs until nobody wants to know any more
+    answers: list[Answer] = []
+    inquiry = clerk.ask(looking(tmp_path, STARTS + ending), answers.append)
+
+    def started() -> list[str]:
+        path = tmp_path / "started"
+        return path.read_text().split() if path.exists() else []
+
+    turn_until(
+        loop, lambda: len(started()) >= 2 and (bool(answers) or "sleep" in ending), "nothing was started"
+    )
+    inquiry.close()
+    wait_until(lambda: all(is_gone(int(pid)) for pid in started()), lambda: f"{started()} live on")
