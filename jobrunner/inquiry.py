@@ -90,8 +90,9 @@ class Clerk:
 
     def ask(self, question: Question, then: Callable[[Answer], None]) -> Inquiry:
         """Call back once, on the loop, with the answer. Raises OSError when it cannot be asked."""
-        number, files = next(self._numbers), [_file() for _ in range(3)]
+        number, files = next(self._numbers), list[int]()
         try:
+            files += (_file() for _ in range(3))
             _fill(files[0], question.stdin)
             self._send({"number": number, "arguments": question.arguments}, files)
         except OSError:

@@ -39,9 +39,10 @@ class Pools:
         backing: Backing,
         emit: Emit = lambda _event: None,
         on_change: Callable[[], None] = lambda: None,
+        wake: Callable[[], None] = lambda: None,
         patient: bool = True,
     ) -> None:
-        """`on_change` is called when `stalled` says something else. `patient`: as executors are told."""
+        """`on_change` is called when `stalled` says something else. `wake`, `patient`: for executors."""
         self._loop = loop
         self._sink = sink
         self._output_root = output_root
@@ -49,6 +50,7 @@ class Pools:
         self._backing = backing
         self._emit = emit
         self._on_change = on_change
+        self._wake = wake
         self._patient = patient
         self.stalled: Mapping[str, str] = {}  # pools whose workers do not start, and why: their runs wait
         self._made: dict[str, _Made] = {}
@@ -89,6 +91,7 @@ class Pools:
             backing=self._backing,
             pythonpath=plan.pythonpath,
             tell=partial(self._told, pool.name),
+            wake=self._wake,
             patient=self._patient,
         )
 

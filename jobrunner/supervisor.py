@@ -372,6 +372,7 @@ class Supervisor:
             backing=backing,
             emit=self._emit,
             on_change=self._janitor.report,
+            wake=self._dispatcher.wake,
             patient=self._stop.until is Until.SIGNAL,
         )
 

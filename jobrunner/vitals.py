@@ -22,7 +22,7 @@ from .loop import EventLoop
 BEAT: Final[Micros] = 2 * SECOND  # with the janitor's: one wake-up for both
 TIDY_BEATS: Final = 60  # until memory that nobody uses is given back
 MOST_FLOOR: Final = 64 * 1024 * 1024  # bytes that are kept free; of a small file system, a twentieth of it
-SPARE_DESCRIPTORS: Final = 64  # kept for the ends of what runs, and for a reload
+SPARE_DESCRIPTORS: Final = 64  # kept for the ends of what runs, and for a reload; of few, a quarter
 CLEARLY: Final = 1.25  # so much more than is needed ends a shortage
 NEARLY: Final = 0.9  # of the memory that the kernel allows: worth a word
 _CGROUP: Final = "/sys/fs/cgroup"
@@ -61,7 +61,7 @@ def _disk(reading: Reading, margin: float) -> Shortage | None:
 
 def _descriptors(reading: Reading, margin: float) -> Shortage | None:
     most = reading.most_descriptors
-    if most is None or reading.descriptors <= most - SPARE_DESCRIPTORS * margin:
+    if most is None or reading.descriptors <= most - min(SPARE_DESCRIPTORS, most // 4) * margin:
         return None
     words = f"{reading.descriptors} of {most} file descriptors in use (LimitNOFILE= raises the limit)"
     return Shortage("descriptors", words, holds=True)
@@ -86,11 +86,18 @@ def measure(folder: str) -> Reading:
     return Reading(
         free=free,
         room=room,
-        descriptors=len(os.listdir("/proc/self/fd")),
+        descriptors=_descriptors_in_use(soft),
         most_descriptors=None if soft == resource.RLIM_INFINITY else soft,
         memory=memory,
         most_memory=most_memory,
     )
+
+
+def _descriptors_in_use(most: int) -> int:
+    try:
+        return len(os.listdir("/proc/self/fd"))
+    except OSError:  # there is not even one for this question
+        return most
 
 
 def space_of(folder: str) -> tuple[int, int] | None:

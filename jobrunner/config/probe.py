@@ -22,6 +22,7 @@ def main() -> None:
     """Answer on a descriptor of its own: what the modules print at import goes nowhere."""
     question = json.load(sys.stdin)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    die_with_parent()
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
@@ -40,6 +41,16 @@ def main() -> None:
         answers.write(json.dumps({**answer, "parameters": parameters, "required": required}) + "\n")
         answers.flush()
     os._exit(0)  # threads of the imported modules are not waited for
+
+
+def die_with_parent() -> None:
+    """Whoever asked may be killed: this process must not go on alone."""
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+    except (ImportError, OSError, AttributeError):
+        pass  # an interpreter without it
 
 
 def takes(found: object) -> tuple[list[str] | None, list[str]]:

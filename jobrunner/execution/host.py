@@ -125,7 +125,7 @@ class Host:
         self.served_before = 0  # at the pool's last look for idle workers
         self._given_up: set[int] = set()  # calls that go on though their runs are final
         self._sacrificed_for = 0  # the call for whose sake the worker is killed
-        self._is_ready = False
+        self.is_ready = False
         self.is_leaving = False
         self._early = b""
         self._known: set[int] = set()  # definitions sent
@@ -316,7 +316,7 @@ class Host:
         self._sink.ended(held.call, Ended(Ending.RECALLED, ended_at=self._loop.now()))
 
     def _become_ready(self) -> None:
-        self._is_ready = True
+        self.is_ready = True
         self._forget_timers()
         self._drain()
         self._owner.ready(self)
@@ -344,7 +344,7 @@ class Host:
     def _take_output(self, stream: int) -> None:
         """Something that came by the descriptor: of C code, of a child, of a thread of some call."""
         read = self._process.read_output(stream, _CHUNK)
-        if not self._is_ready:
+        if not self.is_ready:
             self._early = (self._early + read)[-MOST_EARLY:]
             return
         oldest = next((held for held in self.calls.values() if held.begun), None)
@@ -387,7 +387,7 @@ class Host:
     def _arm(self, number: int, held: Held) -> None:
         assert held.force is not None
         held.forget_timers()
-        if not (held.begun or self._is_ready):
+        if not (held.begun or self.is_ready):
             return  # it goes back as soon as the worker reads
         grace = held.force.grace
         if held.begun and self._may_go_on(held):
@@ -440,7 +440,7 @@ class Host:
         held, self.calls = self.calls, {}
         self.is_leaving = True
         self._owner.gone(self)
-        if not self._is_ready:
+        if not self.is_ready:
             self._report_no_start([each.call for each in held.values()], death)
             return
         begun = sum(each.begun for each in held.values())

@@ -99,7 +99,7 @@ class Member:
         self.served = 0
         self.served_before = 0  # at the pool's last look for idle workers
         self.is_leaving = False
-        self._is_ready = False
+        self.is_ready = False
         self._is_done = False  # it begins no other call
         self._known: set[int] = set()  # definitions sent
         self._unsent: list[str] = []
@@ -116,7 +116,7 @@ class Member:
     @property
     def is_open(self) -> bool:
         """Whether it takes another call."""
-        if self.is_leaving or self._lasting or self._forces or (self.calls and not self._is_ready):
+        if self.is_leaving or self._lasting or self._forces or (self.calls and not self.is_ready):
             return False  # one call is enough for a worker that is still starting
         return self.expected < BUDGET and len(self.calls) < DEEPEST and self.left > 0
 
@@ -310,7 +310,7 @@ class Member:
         self._sink.ended(held.call, Ended(Ending.RECALLED, ended_at=self._loop.now()))
 
     def _become_ready(self) -> None:
-        self._is_ready = True
+        self.is_ready = True
         self._drop("start")
         self._written.end_of_start()
         self._process.send(b"A\n")
@@ -407,7 +407,7 @@ class Member:
         while (lines := self._process.lines()) is not None:
             self._believe(lines)
         self._written.drain()
-        said = "" if self._is_ready else self._written.end_of_start()
+        said = "" if self.is_ready else self._written.end_of_start()
         death = self._process.reap()
         self._process.end_relatives(self._head_mark())
         self._forget_timers()
@@ -416,7 +416,7 @@ class Member:
         self._process.close()
         held, self.calls = list(self.calls.items()), {}
         self._owner.gone(self)
-        if not self._is_ready:
+        if not self.is_ready:
             self._report_no_start([each.call for _, each in held], death, said)
         elif held:
             self._report_head(*held[0], death, output)

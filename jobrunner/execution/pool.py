@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 from typing import Final
 
@@ -44,9 +44,13 @@ class ProcessPool:
         backing: Backing,
         pythonpath: tuple[str, ...] = (),
         tell: Tell = lambda _why: None,
+        wake: Callable[[], None] = lambda: None,
         patient: bool = True,
     ) -> None:
-        """`tell` hears why workers do not start. `patient`: they are tried again and again."""
+        """`tell` hears why workers do not start; `wake` is called when they do again, and there is room.
+
+        `patient`: they are tried again and again.
+        """
         self._pool = pool
         self._loop = loop
         self._sink = sink
@@ -64,7 +68,7 @@ class ProcessPool:
         self._owner = ""
         self._is_retired = False
         self._starts = Starts(loop, self._try_again, tell=tell, patient=patient)
-        self._waiting: list[Call] = []  # for the next try to start a worker
+        self._wake = wake
 
     # ---- what the dispatcher asks ----------------------------------------------------------------
 
@@ -73,13 +77,14 @@ class ProcessPool:
             return 0
         free, room = self._free(), 0
         for member in self._members:
-            if member.is_open and (member.calls or free > 0):
+            if member.is_open and (member.calls or free > 0) and self._is_sure(member):
                 room += self._room_of(member)
                 free -= not member.calls
-        if self._starts.is_pausing:
-            # One call is taken along to the next try, so that its end tells the dispatcher of the room.
-            return room + (0 if self._waiting or self._members else 1)
-        return room + max(0, free)
+        # What no worker can begin is not claimed: with `on_interrupt: fail` the claim is the start.
+        return room if self._starts.is_doubtful else room + max(0, free)
+
+    def _is_sure(self, member: Member) -> bool:
+        return member.is_ready or not self._starts.is_doubtful
 
     def _free(self) -> int:
         """Slots to be had. A call that waits for another run leaves its own, or both would wait for ever."""
@@ -129,13 +134,15 @@ class ProcessPool:
         """The worker for this call; None: it was reported why there is none."""
         if not call.task.may_prefetch:
             self._pace = BUDGET  # only idle workers will do for its like: promise no room behind others
+        self._owner = call.owner
         try:
             member = self._member_for(call)
         except OSError as error:
             self.could_not_start([call], f"the worker did not start: {error}", was_killed=False)
             return None
         if member is None:
-            self._keep_or_refuse(call)
+            self._pace = BUDGET  # more was promised than is there
+            self._report(call, Ending.RECALLED)
         return member
 
     def _definition(self, call: Call) -> Definition:
@@ -159,22 +166,12 @@ class ProcessPool:
             return self._start_member(call.owner)
         return least if call.task.may_prefetch else None
 
-    def _keep_or_refuse(self, call: Call) -> None:
-        if self._starts.is_pausing and not self._members and not self._waiting:
-            self._waiting.append(call)
-            return
-        self._pace = BUDGET  # more was promised than is there
-        self._report(call, Ending.RECALLED)
-
     def _report(self, call: Call, ending: Ending, error: str | None = None) -> None:
         self._sink.ended(call, Ended(ending, ended_at=self._loop.now(), error=error))
 
     # ---- ends ------------------------------------------------------------------------------------
 
     def end(self, call: Call, ending: Ending, *, grace: Micros | None = None) -> None:
-        if self._take_waiting(call):
-            self._report(call, Ending.RECALLED)
-            return
         force = Force(ending, call.task.kill_after if grace is None else grace)
         for member in self._members:
             number = member.number_of(call)
@@ -182,16 +179,7 @@ class ProcessPool:
                 member.force(number, force)
                 return
 
-    def _take_waiting(self, call: Call) -> bool:
-        if call not in self._waiting:
-            return False
-        self._waiting.remove(call)
-        return True
-
     def recall(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for call in waiting:
-            self._report(call, Ending.RECALLED)
         for member in self._members:
             member.recall()
 
@@ -305,7 +293,10 @@ class ProcessPool:
         self._pace += (took // calls - self._pace) * min(calls, 8) // 8
 
     def ready(self, member: Member) -> None:
+        was_doubtful = self._starts.is_doubtful
         self._starts.succeeded()
+        if was_doubtful:
+            self._wake()
         old = self._successors.pop(member, None)
         if old is not None:
             old.leave()
@@ -320,5 +311,10 @@ class ProcessPool:
             self._report(call, Ending.RECALLED)  # it says nothing about the call
 
     def _try_again(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        self.start(waiting)
+        """Without a call: none has to wait for the outcome in a state that says that it runs."""
+        if self._members or self._is_retired:
+            return
+        try:
+            self._start_member(self._owner)
+        except OSError as error:
+            self.could_not_start([], f"the worker did not start: {error}", was_killed=False)

@@ -86,12 +86,24 @@ class WorkerProcess:
             for _, writer in pipes:
                 os.close(writer)
         self.pid = self._child.pid
-        self._pidfd = os.pidfd_open(self.pid)
+        self._pidfd = self._watched()
         for reader in self.outputs:
             os.set_blocking(reader, False)
         loop.watch(self._link.fileno(), read=on_ready)
         loop.watch(self._pidfd, read=on_death)
         self.send(wire.welcome_line(os.getpid(), pythonpath, added, pool=pool, url=url))
+
+    def _watched(self) -> int:
+        """A descriptor of the process. Without one it is of no use: it is ended again, and OSError raised."""
+        try:
+            return os.pidfd_open(self.pid)
+        except OSError:
+            self._child.kill()
+            self._child.wait()
+            self._link.close()
+            for reader in self.outputs:
+                os.close(reader)
+            raise
 
     # ---- lines -----------------------------------------------------------------------------------
 

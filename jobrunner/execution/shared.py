@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -41,9 +41,13 @@ class SharedPool:
         backing: Backing,
         pythonpath: tuple[str, ...] = (),
         tell: Tell = lambda _why: None,
+        wake: Callable[[], None] = lambda: None,
         patient: bool = True,
     ) -> None:
-        """`tell` hears why workers do not start. `patient`: they are tried again and again."""
+        """`tell` hears why workers do not start; `wake` is called when they do again, and there is room.
+
+        `patient`: they are tried again and again.
+        """
         self._pool = pool
         self._loop = loop
         self._sink = sink
@@ -60,16 +64,19 @@ class SharedPool:
         self._places: list[tuple[str, Mapping[str, str], str]] = []  # folder, environment, owner of workers
         self._is_retired = False
         self._starts = Starts(loop, self._try_again, tell=tell, patient=patient)
-        self._waiting: list[Call] = []  # for the next try to start a worker
+        self._wake = wake
+        self._tried = 0  # the place of the last start
+        self._waiting: list[Call] = []  # for the next try to start a worker of their place
 
     # ---- what the dispatcher asks ----------------------------------------------------------------
 
     def room(self) -> int:
         if self._is_retired or self._starts.has_given_up:
             return 0
-        if self._starts.is_pausing and not any(host.is_open for host in self._hosts):
-            # One call is taken along to the next try: its end tells the dispatcher of the room.
-            return 0 if self._waiting or self._hosts else 1
+        if self._starts.is_doubtful and not self._is_serving():
+            return (
+                0  # what no worker can begin is not claimed: with `on_interrupt: fail` the claim is the start
+            )
         by_time = min(DEEPEST, BUDGET // (self._pace + OVERHEAD))
         if sum(1 for host in self._hosts if host.calls) > 1:
             by_time = 0  # each of the workers would execute so many at a time
@@ -157,9 +164,12 @@ class SharedPool:
             self._places.append(place)
         return self._places.index(place)
 
+    def _is_serving(self) -> bool:
+        return any(host.is_open and host.is_ready for host in self._hosts)
+
     def _keep_or_refuse(self, call: Call) -> None:
-        """It waits for the next try, in a slot: called back it would be claimed again at once."""
-        if self._starts.is_pausing:
+        """Beside calls of other places it waits for the next try, in a slot: else it were claimed at once."""
+        if self._starts.is_pausing and self._is_serving():
             self._waiting.append(call)
         else:
             self._report(call, Ending.RECALLED)
@@ -211,6 +221,7 @@ class SharedPool:
 
     def _start_host(self, place: int) -> Host:
         """A new worker, in this folder and environment."""
+        self._tried = place
         cwd, declared, owner = self._places[place]
         env = {**allowed(os.environ), **self._pool.env, **declared, OWNER: owner}
 
@@ -298,7 +309,10 @@ class SharedPool:
         self._pace += (took - self._pace) // 8
 
     def ready(self, host: Host) -> None:
+        was_doubtful = self._starts.is_doubtful
         self._starts.succeeded()
+        if was_doubtful:
+            self._wake()
         for older in self._hosts[: self._hosts.index(host)]:
             if older.left > 0 and older.place == host.place:
                 older.wear_out()  # one that has been given its last call ends by itself
@@ -316,5 +330,12 @@ class SharedPool:
             self._report(call, Ending.RECALLED)  # it says nothing about the call
 
     def _try_again(self) -> None:
+        """Without a call, unless some wait: none has to wait in a state that says that it runs."""
         waiting, self._waiting = self._waiting, []
         self.start(waiting)
+        if self._hosts or self._is_retired or waiting:
+            return
+        try:
+            self._start_host(self._tried)
+        except OSError as error:
+            self.could_not_start([], f"the worker did not start: {error}", was_killed=False)

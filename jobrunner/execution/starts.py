@@ -36,6 +36,11 @@ class Starts:
         return self._pause is not None
 
     @property
+    def is_doubtful(self) -> bool:
+        """Whether the last start failed: until one succeeds, nothing is promised on account of others."""
+        return self._failed > 0
+
+    @property
     def is_allowed(self) -> bool:
         return self._pause is None and not self.has_given_up
 

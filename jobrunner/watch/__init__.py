@@ -87,13 +87,23 @@ class FileWatch:
         except OSError as error:
             self._again(f"did not start: {error.strerror}")
             return
-        self._pidfd = os.pidfd_open(self._child.pid)
+        try:
+            self._pidfd = os.pidfd_open(self._child.pid)
+        except OSError as error:  # no descriptor is left
+            self._abandon(self._child)
+            self._again(f"cannot be watched: {error.strerror}")
+            return
         self._unsent = self._heard = b""
         for fd in (self._inlet, self._outlet):
             os.set_blocking(fd, False)
         self._loop.watch(self._outlet, read=self._listen)
         self._loop.watch(self._pidfd, read=self._died)
         self._send(self._order)
+
+    def _abandon(self, child: subprocess.Popen[bytes]) -> None:
+        child.kill()
+        child.communicate()
+        self._child = None
 
     @property
     def _inlet(self) -> int:
