@@ -328,33 +328,56 @@ def _shell_knows(shell: str, word: str, path: str) -> bool:
 
 
 def _unit() -> Iterator[Finding]:
-    """What systemd says of units of this name, when it rules this machine."""
+    """What systemd says of the units that run jobrunner: the machine's, then this user's."""
     if not os.path.isdir("/run/systemd/system"):
         yield Finding("unit", Verdict.OK, "systemd does not run here")
         return
-    states = _shown("jobrunner.service")
-    state = states.get("ActiveState", "")
-    if states.get("LoadState") != "loaded":
-        yield Finding(
-            "unit", Verdict.OK, "jobrunner.service is not installed", "jobrunner systemd prints one"
-        )
-    elif state == "failed":
-        words = f"jobrunner.service has failed ({states.get('Result')}, exit {states.get('ExecMainStatus')})"
-        yield Finding("unit", Verdict.FAIL, words, "journalctl -u jobrunner -n 50")
-    elif states.get("NRestarts", "0") not in ("", "0"):
-        words = f"jobrunner.service is {state}, and was started anew {states['NRestarts']} times"
-        yield Finding("unit", Verdict.WARN, words, "journalctl -u jobrunner -p warning")
-    else:
-        yield Finding(
-            "unit", Verdict.OK, f"jobrunner.service is {state}: {states.get('StatusText') or 'no status'}"
-        )
+    found = [(manager, name) for manager in ((), ("--user",)) for name in _unit_names(manager)]
+    if not found:
+        words = "no unit jobrunner*.service is installed"
+        yield Finding("unit", Verdict.OK, words, "jobrunner systemd prints one")
+    for manager, name in found:
+        yield unit_finding(" ".join((*manager, name)), _shown(name, manager))
 
 
-def _shown(unit: str) -> Mapping[str, str]:
-    names = "LoadState,ActiveState,Result,ExecMainStatus,NRestarts,StatusText"
+def unit_finding(unit: str, states: Mapping[str, str]) -> Finding:
+    """What is to be said of one unit; `unit` is what its journal is asked for by."""
+    state, name = states.get("ActiveState", ""), unit.rpartition(" ")[2]
+    if state == "failed":
+        words = f"{name} has failed ({states.get('Result')}, exit {states.get('ExecMainStatus')})"
+        return Finding("unit", Verdict.FAIL, words, f"journalctl {_asked_for(unit)} -n 50")
+    if states.get("NRestarts", "0") not in ("", "0"):
+        words = f"{name} is {state}, and was started anew {states['NRestarts']} times"
+        return Finding("unit", Verdict.WARN, words, f"journalctl {_asked_for(unit)} -p warning")
+    return Finding("unit", Verdict.OK, f"{name} is {state}: {states.get('StatusText') or 'no status'}")
+
+
+def _asked_for(unit: str) -> str:
+    manager, _, name = unit.rpartition(" ")
+    return f"{manager} -u {name}".strip()
+
+
+def _unit_names(manager: tuple[str, ...]) -> list[str]:
+    """`jobrunner.service`, `jobrunner@shop.service`, `jobrunner-shop.service`: installed, or in use."""
+    options, pattern = ("--plain", "--no-legend", "--no-pager"), "jobrunner*.service"
+    lines = _systemctl(*manager, "list-unit-files", *options, pattern)
+    lines += [
+        line for line in _systemctl(*manager, "list-units", "--all", *options, pattern) if " loaded " in line
+    ]
+    names = dict.fromkeys(line.split()[0] for line in lines if line.strip())
+    return [name for name in names if "@." not in name]  # a template itself runs nothing
+
+
+def _shown(unit: str, manager: tuple[str, ...]) -> Mapping[str, str]:
+    names = "ActiveState,Result,ExecMainStatus,NRestarts,StatusText"
+    lines = _systemctl(*manager, "show", f"--property={names}", unit)
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+def _systemctl(*arguments: str) -> list[str]:
     try:
         done = subprocess.run(
-            ["systemctl", "show", f"--property={names}", unit],
+            ["systemctl", *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -362,5 +385,5 @@ def _shown(unit: str) -> Mapping[str, str]:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return {}
-    return {name: value for name, _, value in (line.partition("=") for line in done.stdout.splitlines())}
+        return []
+    return done.stdout.splitlines()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from jobrunner.cli.symptoms import Verdict, unit_finding
 from jobrunner.durations import DAY, MINUTE
 from jobrunner.storage.health import Version, is_wal_mended
 from tests.builders import NOON, a_task
@@ -135,3 +136,26 @@ def test_the_versions_of_sqlite_that_can_damage_their_log_are_known(
     version: Version, *, mended: bool
 ) -> None:
     assert is_wal_mended(version) is mended
+
+
+ACTIVE = {"ActiveState": "active", "NRestarts": "0", "StatusText": "1 running"}
+FAILED = {"ActiveState": "failed", "Result": "exit-code", "ExecMainStatus": "5"}
+
+
+@pytest.mark.parametrize(
+    ("states", "verdict", "words", "step"),
+    [
+        (ACTIVE, Verdict.OK, "is active: 1 running", ""),
+        ({**ACTIVE, "NRestarts": "3"}, Verdict.WARN, "started anew 3 times", "-p warning"),
+        (FAILED, Verdict.FAIL, "exit 5", "-n 50"),
+    ],
+)
+def test_the_state_of_each_unit_is_told(
+    states: dict[str, str], verdict: Verdict, words: str, step: str
+) -> None:
+    found = unit_finding("--user jobrunner@shop.service", states)
+    assert (found.check, found.verdict) == ("unit", verdict)
+    assert found.words.startswith("jobrunner@shop.service ")
+    assert words in found.words
+    assert step in found.help
+    assert not step or found.help.startswith("journalctl --user -u jobrunner@shop.service")
