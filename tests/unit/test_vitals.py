@@ -32,6 +32,7 @@ def test_with_enough_of_everything_nothing_is_short() -> None:
         (PLENTY._replace(free=MOST_FLOOR - 1), "disk", True),
         (PLENTY._replace(free=0), "disk", True),
         (PLENTY._replace(free=-4096), "disk", True),  # more is used than is for everybody
+        (PLENTY._replace(descriptors=70, most_descriptors=90), "descriptors", True),  # of few, a quarter
         (PLENTY._replace(descriptors=961), "descriptors", True),
         (PLENTY._replace(memory=GIB), "memory", False),
     ],
@@ -119,3 +120,9 @@ def test_while_claims_are_held_back_ends_are_recorded_and_nothing_is_idle() -> N
         assert [call.run_id for call in stage.executor.started] == [first.id, second.id]
     finally:
         stage.close()
+
+
+def test_few_descriptors_are_enough_again_when_nothing_runs() -> None:
+    # invariant I11: a limit of 90 must not hold claims for ever
+    idle = PLENTY._replace(descriptors=23, most_descriptors=90)
+    assert not shortages(idle, before=["descriptors"])
