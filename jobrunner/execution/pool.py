@@ -312,8 +312,8 @@ class ProcessPool:
 
     def _try_again(self) -> None:
         """Without a call: none has to wait for the outcome in a state that says that it runs."""
-        if self._members or self._is_retired:
-            return
+        if self._is_retired or not all(each.is_ready for each in self._members):
+            return  # one that starts just now will tell
         try:
             self._start_member(self._owner)
         except OSError as error:

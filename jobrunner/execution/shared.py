@@ -333,8 +333,8 @@ class SharedPool:
         """Without a call, unless some wait: none has to wait in a state that says that it runs."""
         waiting, self._waiting = self._waiting, []
         self.start(waiting)
-        if self._hosts or self._is_retired or waiting:
-            return
+        if self._is_retired or not all(each.is_ready for each in self._hosts):
+            return  # one that starts just now will tell
         try:
             self._start_host(self._tried)
         except OSError as error:

@@ -296,6 +296,27 @@ def test_a_call_waits_for_an_interpreter_that_is_not_there(tmp_path: Path) -> No
         assert len(stand.told) == 2
 
 
+def test_a_start_that_failed_is_tried_again_beside_workers_that_are_busy(tmp_path: Path) -> None:
+    # invariant I11: else the pool would stay small, or be closed when the last of them leaves
+    other = tmp_path / "python9"
+
+    def install() -> None:
+        other.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        other.chmod(0o755)
+
+    install()
+    with Stand(tmp_path, slots=2, python=str(other)) as stand:
+        busy = stand.call("sleep", 3600)
+        stand.pool.start([busy])
+        stand.wait_for_start(busy)
+        other.unlink()
+        assert "python9" in stand.waits("nothing")
+        assert stand.pool.room() == 0
+        install()
+        assert stand.one("nothing").ending is Ending.OK
+        assert stand.told[-1] is None
+
+
 def test_a_call_waits_for_an_interpreter_with_this_package(tmp_path: Path) -> None:
     other = tmp_path / "python"
     other.write_text(f'#!/bin/sh\nexec "{sys.base_prefix}/bin/python3" -S -E "$@"\n')
