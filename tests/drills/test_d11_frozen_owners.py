@@ -37,7 +37,7 @@ def test_late_completions_of_frozen_owners_are_refused(
 backend: {url}
 pools: {{default: {{kind: process, slots: 1}}, commands: {{kind: command, slots: 1}}}}
 tasks:
-  nap: {{command: 'sleep 1; echo "$JOBRUNNER_ATTEMPT" >> naps.log', max_crashes: 99}}
+  nap: {{command: 'while [ ! -e gate ]; do sleep 0.3; done', max_crashes: 99}}
 """
     )
     supervisors = [project.start() for _ in range(count)]
@@ -51,6 +51,7 @@ tasks:
         assert len(owners) == count  # each has one slot
         for supervisor in supervisors:
             os.kill(supervisor.pid, signal.SIGSTOP)
+        (project.folder / "gate").touch()  # what they run ends, and they do not see it
         heir = project.start()  # on this machine too, but the frozen ones are no dead processes
         heir.wait_for("recovered", timeout=LEASE_AND_A_TURN)
         wait_until(
