@@ -124,6 +124,8 @@ def _storage(session: Session) -> Iterator[Finding]:
             "storage", Verdict.WARN, f"there is none yet at {session.place()}", f"{session.start_command()}"
         )
         return
+    if storage_file(session.url()) is None:
+        session.storage()  # who lacks the driver, or reaches no server, is told so
     health = examine(session.url())
     runs = session.storage().runs(RunFilter(limit=1))
     yield Finding(
@@ -131,7 +133,7 @@ def _storage(session: Session) -> Iterator[Finding]:
     )
     yield Finding("integrity", Verdict.OK, "no damage found")
     verdict = Verdict.WARN if health.weakness else Verdict.OK
-    words = f"{health.driver}: {health.weakness}" if health.weakness else health.driver
+    words = ": ".join(filter(None, (health.driver, health.weakness or health.keeps)))
     yield Finding("driver", verdict, words, health.help)
     file = storage_file(session.url())
     if file is not None:

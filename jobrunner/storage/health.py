@@ -1,4 +1,4 @@
-"""Whether a storage is whole, as far as a client can tell: its driver's version, and the look for damage."""
+"""Whether a storage is whole, as far as a client can tell: version, damage, what it may lose."""
 
 from __future__ import annotations
 
@@ -16,15 +16,26 @@ class Health(NamedTuple):
     """What was found."""
 
     driver: str  # "SQLite 3.51.3"
-    weakness: str = ""  # of this version
+    weakness: str = ""  # of this version, or of how the server is set
     help: str = ""
+    keeps: str = ""  # what a server keeps, where that depends on its settings
 
 
 def examine(url: str, *, seconds: float = CHECK_SECONDS) -> Health:
     """Look for damage, for at most so long. Raises StorageError for what is damaged or out of reach."""
     scheme = url.partition(":")[0]
-    if scheme != "sqlite":
-        return Health(scheme)
+    if scheme in ("redis", "rediss", "unix"):
+        from .redis import durability as of_redis
+
+        return of_redis.examine(url)
+    if scheme in ("postgresql", "postgres"):
+        from .postgres import durability as of_postgres
+
+        return of_postgres.examine(url)
+    return _of_sqlite(url, seconds) if scheme == "sqlite" else Health(scheme)
+
+
+def _of_sqlite(url: str, seconds: float) -> Health:
     from .sqlite.database import Database, library_version, path_of
 
     database = Database(path_of(url), create=False)

@@ -77,7 +77,7 @@ def test_everything_lies_under_one_hash_tag_and_leaves_with_its_run(redis_url: s
             left = set(client.scan_iter("*tagged*"))
     assert all(key.startswith("{tagged}:") for key in left)
     assert {key.removeprefix("{tagged}:").partition(":")[0] for key in left} == {
-        *("alive", "lanes", "rules", "seq", "supervisor", "supervisors", "tasks", "writes")
+        *("alive", "format", "lanes", "rules", "seq", "supervisor", "supervisors", "tasks", "writes")
     }
 
 

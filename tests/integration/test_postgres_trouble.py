@@ -11,6 +11,7 @@ from jobrunner.clock import SystemClock
 from jobrunner.durations import SECOND
 from jobrunner.model import State
 from jobrunner.storage import open_storage
+from jobrunner.storage.postgres.durability import health
 from tests.drills.checker import enqueue, finished
 from tests.live import Project
 from tests.postgres_server import GUARDED, PostgresServer
@@ -175,3 +176,29 @@ def test_a_supervisor_survives_it_and_resumes(project: Project, server: Postgres
     assert "sEcret" not in supervisor.log()
     assert supervisor.stop() == 0
     assert took <= RESUMED_BY
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"fsync": "off", "synchronous_commit": "off"}, "fsync=off: a power cut"),
+        ({"fsync": "on", "full_page_writes": "off"}, "full_page_writes=off: a power cut may damage"),
+        ({"fsync": "on", "synchronous_commit": "off"}, "synchronous_commit=off: a crash of the server loses"),
+        ({"fsync": "on", "synchronous_commit": "local"}, ""),
+    ],
+)
+def test_what_a_server_may_lose_is_judged_by_its_settings(settings: dict[str, str], words: str) -> None:
+    found = health({"server_version": "17.2", **settings})
+    assert found.driver == "PostgreSQL 17.2"
+    assert found.weakness.startswith(words)
+    assert bool(found.weakness) == bool(found.help) == (not found.keeps) == bool(words)
+
+
+def test_doctor_says_what_a_server_may_lose(project: Project, server: PostgresServer) -> None:
+    url = guarded(server, "order")  # a word of SQL's own
+    project.write(FILE.format(url=url))
+    open_storage(url).close()
+    (found,) = [each for each in project.answer("doctor")["checks"] if each["check"] == "driver"]
+    assert found["verdict"] == "warn"
+    assert "fsync=off: a power cut, or a crash of the machine, may destroy the database" in found["message"]
+    assert found["help"] == "set fsync = on, for the server, the role and the database"

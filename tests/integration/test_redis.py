@@ -18,7 +18,9 @@ from redis._parsers.base import BaseParser
 from jobrunner.errors import StorageError, StorageRefused, StorageUnavailable
 from jobrunner.model import State
 from jobrunner.storage import RunFilter, open_storage
+from jobrunner.storage.health import examine
 from jobrunner.storage.redis.faults import refusal
+from jobrunner.testing.desk import Desk
 from tests.drills.checker import CLOCK, enqueue
 from tests.live import Project, wait_until
 from tests.servers import RedisServer, a_redis, free_port, redis_programs
@@ -155,6 +157,61 @@ def test_a_missing_driver_is_answered_with_the_line_that_installs_it(project: Pr
         "error: the driver for Redis is not installed",
         "help: pip install 'jobrunner[redis]'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"appendonly": "yes", "appendfsync": "always"},
+            "✓ appendfsync always: what is acknowledged is on the disk",
+        ),
+        (
+            {"appendonly": "yes", "appendfsync": "everysec"},
+            "✓ appendfsync everysec: a power cut loses the last second",
+        ),
+        ({"appendonly": "yes", "appendfsync": "no"}, "! appendfsync no: a power cut loses"),
+        ({"appendonly": "no", "save": "3600 1"}, "! it keeps snapshots alone"),
+        ({"appendonly": "no", "save": ""}, "! it keeps nothing on disk"),
+    ],
+)
+def test_what_a_server_may_lose_is_told_by_its_settings(
+    own_server: RedisServer, settings: dict[str, str], words: str
+) -> None:
+    with own_server.client() as client:
+        for name, value in settings.items():
+            client.config_set(name, value)
+    health = examine(own_server.url)
+    assert f"{'!' if health.help else '✓'} {health.weakness or health.keeps}".startswith(words)
+    assert health.driver.startswith("Redis ")
+
+
+def test_the_documented_user_is_enough_and_doctor_says_what_it_may_not_see(
+    project: Project, own_server: RedisServer
+) -> None:
+    with own_server.client() as client:
+        rights = ["~{jobrunner}:*", "&{jobrunner}:*", "+@all", "-@dangerous", "+info"]
+        client.execute_command("ACL", "SETUSER", "ana", "on", f">{PASSWORD}", *rights)
+    url = f"redis://ana:{PASSWORD}@127.0.0.1:{own_server.port}/0"
+    project.write(file_on(url))
+    supervisor = project.start()
+    assert project.jobrunner("enqueue", "hello", "--wait").returncode == 0
+    assert (
+        "appendonly yes; how often it is synced this user may not see" in project.jobrunner("doctor").stdout
+    )
+    assert supervisor.stop() == 0
+    assert "&{NAMESPACE}:*" in refused(project, f"{url}?namespace=another", 1)
+
+
+def test_the_namespace_of_a_newer_jobrunner_is_refused(project: Project, own_server: RedisServer) -> None:
+    with closing(open_storage(own_server.url)) as storage:
+        Desk(storage)
+    with own_server.client() as client:
+        assert client.get("{jobrunner}:format") == "1"
+        client.set("{jobrunner}:format", "2")
+    assert "made by a newer jobrunner (format 2, this one knows 1)" in refused(project, own_server.url, 1)
+    with closing(open_storage(f"{own_server.url}?namespace=another")) as storage:
+        assert storage.runs(RunFilter()) == []
 
 
 # --- a running supervisor ---------------------------------------------------------------------------------

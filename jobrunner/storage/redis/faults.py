@@ -21,7 +21,11 @@ _ANSWERS: dict[str, tuple[str, bool, str]] = {
     "TRYAGAIN": ("its cluster is moving keys", True, "it goes on by itself"),
     "NOREPLICAS": ("it has too few replicas", True, "look at min-replicas-to-write"),
     "READONLY": ("it is a read-only replica", False, "write the URL of the master"),
-    "NOAUTH": ("it wants a password", False, "write redis://:PASSWORD@HOST or redis://USER:PASSWORD@HOST"),
+    "NOAUTH": (
+        "it wants a password",
+        False,
+        "write redis://:PASSWORD@HOST, redis://USER:PASSWORD@HOST, or unix:///PATH?password=PASSWORD",
+    ),
     "WRONGPASS": ("it refused user name and password", False, "look at the URL, and at ACL LIST"),
     "NOPERM": (
         "this user may not do that",

@@ -17,6 +17,7 @@ from .faults import translated
 from .scripts import script
 
 OLDEST = (6, 2)
+FORMAT = 1  # of the keys and of what lies under them; `format` says it, once a supervisor has been there
 LARGE = 1024 * 1024  # bytes of a call that may take the server long: thousands of runs at once
 LARGE_TIMEOUT = 60.0  # seconds
 CONNECT_TIMEOUT, ANSWER_TIMEOUT = 5.0, 8.0  # seconds: a black hole is noticed, and left, within 15 s
@@ -46,6 +47,9 @@ class Server:
             raise StorageRefused(
                 f"Redis at {self.shown}: it is a read-only replica", help="write the URL of the master"
             )
+        with translated(self.shown):
+            form = self.client.get(f"{self.prefix}format")
+        _demand_format(self.shown, int(form or FORMAT))
 
     def call(self, operation: str, request: dict[str, object]) -> Any:
         """Do one operation of the script. Raises the contract's errors, UnicodeEncodeError for bad text."""
@@ -97,6 +101,14 @@ def _demand_version(shown: str, version: str) -> None:
     if numbers < OLDEST:
         raise StorageRefused(
             f"Redis at {shown} is version {version}: too old", help="version 6.2 or newer, or Valkey"
+        )
+
+
+def _demand_format(shown: str, form: int) -> None:
+    if form > FORMAT:
+        raise StorageRefused(
+            f"{shown} was made by a newer jobrunner (format {form}, this one knows {FORMAT})",
+            help="upgrade jobrunner here too",
         )
 
 

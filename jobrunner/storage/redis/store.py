@@ -40,7 +40,7 @@ from . import address, catalogues, reads
 from . import rows as plain
 from .ears import Ears
 from .faults import translated
-from .server import Server
+from .server import FORMAT, Server
 
 if TYPE_CHECKING:
     from ...plan import Retention
@@ -158,6 +158,7 @@ class RedisStorage:
             info=json.dumps(owner._asdict()),
             status=json.dumps(status._asdict()),
             lease=LEASE,
+            format=FORMAT,
         )
         if not entered:
             raise _lost(owner.id)

@@ -37,6 +37,7 @@ function operations.enter()
     return 0 -- an owner is never revived
   end
   allow_growth()
+  call('SET', P .. 'format', request.format)
   call('ZADD', P .. 'supervisors', request.started_at, owner)
   call('HSET', P .. 'supervisor:' .. owner, 'info', request.info, 'host', request.host, 'status',
     request.status, 'beat', request.started_at)
