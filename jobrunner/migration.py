@@ -54,7 +54,7 @@ class Mover:
         self._version = -1
         self._rules = Rules(tasks={})
         self._held: list[Settle] = []  # of runs that are not final: written last
-        self._status = OwnerStatus(owner.config_hash, owner.started_at, None, False, 0, {})
+        self._status = OwnerStatus(owner.config_hash, owner.started_at, None, False, 0, {}, alone=True)
 
     def move(self) -> Moved:
         """Move everything. Raises StorageRefused while a supervisor lives on one of the two."""
@@ -111,7 +111,7 @@ class Mover:
                 storage.heartbeat(self._owner.id, self._status, now)
 
     def _demand_nobody(self) -> None:
-        """Where leases tell who lives, a supervisor may begin beside the move, and run what is moved."""
+        """Where leases tell who lives: had this one's run out (the machine was suspended), others came in."""
         for storage in (self._source, self._target):
             for each in storage.supervisors(self._now()):
                 if each.alive and each.owner.id != self._owner.id:

@@ -122,6 +122,7 @@ class OwnerStatus(NamedTuple):
     untold_because: str | None = None
     trouble: str | None = None  # why nothing is claimed at present
     stalled: Mapping[str, str] | None = None  # pools whose workers do not start, and why: their runs wait
+    alone: bool = False  # nobody enters beside it: what it moves must stand still
 
 
 class Supervisor(NamedTuple):
@@ -335,7 +336,11 @@ class Storage(ClientStorage, Protocol):
     # --- the supervisor -------------------------------------------------------------------------------
 
     def enter(self, owner: OwnerInfo, status: OwnerStatus) -> bool:
-        """Become an owner. False: another supervisor works here; stand by and try again."""
+        """Become an owner. False: another supervisor works here; stand by and try again.
+
+        Where leases tell, several work side by side, unless one of them is `alone`: that one enters only
+        where nobody lives, and nobody enters beside it.
+        """
         ...
 
     def heartbeat(self, owner: str, status: OwnerStatus, now: Micros) -> None:

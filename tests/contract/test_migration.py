@@ -17,6 +17,7 @@ from jobrunner.storage import Revocation, RunFilter, Storage, Tick, open_storage
 from jobrunner.storage.postgres.store import PostgresStorage
 from jobrunner.storage.redis.store import RedisStorage
 from jobrunner.testing.desk import (
+    A_STATUS,
     NOON,
     Desk,
     a_catalogue,
@@ -195,13 +196,35 @@ def test_nothing_is_moved_while_a_supervisor_lives(opened: Opened, side: int) ->
 
 
 @pytest.mark.parametrize("kind", ["redis", "postgres"])
-def test_a_supervisor_that_begins_meanwhile_is_told(
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_supervisor_that_begins_meanwhile_stands_by_until_the_move_is_done(
+    opened: Opened, kind: str, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = opened("sqlite" if side else kind), opened(kind if side else "sqlite")
+    beside = opened(kind)
+    pair[0].add([a_run()])
+    entered: list[bool] = []
+    monkeypatch.setattr(
+        pair[1],
+        "add",
+        _and_then(pair[1].add, lambda: entered.append(beside.enter(an_owner("late"), A_STATUS))),
+    )
+    Mover(*pair, owner=an_owner("mover"), now=lambda: NOON).move()
+    assert set(entered) == {False}
+    assert beside.enter(an_owner("late"), A_STATUS)
+    for storage in (*pair, beside):
+        storage.close()
+
+
+@pytest.mark.parametrize("kind", ["redis", "postgres"])
+def test_a_supervisor_that_came_when_the_movers_lease_had_run_out_is_told(
     opened: Opened, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it has run is in both storages: nobody may learn that from a run that was made twice."""
     source, target, beside = opened(kind), opened("sqlite"), opened(kind)
     source.add([a_run()])
-    monkeypatch.setattr(target, "add", _and_then(target.add, lambda: Desk(beside)))
+    late = an_owner("late", started_at=NOON + MINUTE)
+    monkeypatch.setattr(target, "add", _and_then(target.add, lambda: beside.enter(late, A_STATUS)))
     with pytest.raises(StorageRefused, match="has begun to work on"):
         Mover(source, target, owner=an_owner("mover"), now=lambda: NOON).move()
     for storage in (source, target, beside):

@@ -33,6 +33,9 @@ _OTHERS = f"""
     select {_INFO}, lease_until from supervisors
     where left_at is null and not lost and id <> %s
 """  # noqa: S608 - columns
+_LIVING = (
+    "select status from supervisors where left_at is null and not lost and id <> %s and lease_until > %s"
+)
 _FOREIGN = f"""
     select {RUN}
     from runs
@@ -46,11 +49,23 @@ _ALL = f"""
 """  # noqa: S608
 
 
-def enter(turn: Turn, owner: OwnerInfo, status: OwnerStatus) -> None:
-    """Write the new owner, beside those who live. Entering again after an unknown outcome is the same."""
+def enter(turn: Turn, owner: OwnerInfo, status: OwnerStatus) -> bool:
+    """Write the new owner, beside those who live; False when one of them keeps it out.
+
+    Entering again after an unknown outcome is the same.
+    """
+    if _is_taken(turn, owner.id, alone=status.alone):
+        return False
     turn.connection.execute(_ENTER, (*owner, _status_text(status), owner.started_at, turn.now + LEASE))
     demand_in_force(turn.connection, owner.id)
     turn.connection.execute(_FORGET, (KEPT,))
+    return True
+
+
+def _is_taken(turn: Turn, owner: str, *, alone: bool) -> bool:
+    """Whether somebody who lives keeps this one out: one of the two is to be alone."""
+    living = turn.connection.execute(_LIVING, (owner, turn.now)).fetchall()
+    return any(alone or OwnerStatus(**json.loads(status)).alone for (status,) in living)
 
 
 def demand_in_force(connection: Connection, owner: str) -> str:

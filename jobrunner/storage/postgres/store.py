@@ -168,8 +168,7 @@ class PostgresStorage:
             self._ear = Ear(self._database)
             self._ear.listen()
         with self._database.writing(owner.started_at) as turn:
-            owners.enter(turn, owner, status)
-        return True
+            return owners.enter(turn, owner, status)
 
     def heartbeat(self, owner: str, status: OwnerStatus, now: Micros) -> None:
         with self._database.writing(now, alone=False) as turn:

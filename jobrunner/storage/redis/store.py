@@ -159,9 +159,12 @@ class RedisStorage:
             status=json.dumps(status._asdict()),
             lease=LEASE,
             format=FORMAT,
+            alone=status.alone,
         )
         if not entered:
             raise _lost(owner.id)
+        if entered == 2:  # somebody lives, and one of the two is to be alone
+            return False
         self._ears = self._ears or Ears(self._server)
         with translated(self._server.shown):
             self._ears.listen()

@@ -31,10 +31,23 @@ local function forget_the_oldest()
   end
 end
 
+-- Whether somebody who lives keeps this one out: one of the two is to be alone.
+local function is_taken(owner)
+  for _, each in ipairs(call('ZRANGEBYSCORE', P .. 'alive', '(' .. int(NOW), '+inf')) do
+    local status = each ~= owner and call('HGET', P .. 'supervisor:' .. each, 'status')
+    if status and (request.alone or cjson.decode(status).alone) then
+      return true
+    end
+  end
+  return false
+end
+
 function operations.enter()
   local owner = request.owner
   if call('HEXISTS', P .. 'supervisor:' .. owner, 'lost') == 1 then
     return 0 -- an owner is never revived
+  elseif is_taken(owner) then
+    return 2
   end
   allow_growth()
   call('SET', P .. 'format', request.format)
