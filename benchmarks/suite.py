@@ -166,10 +166,12 @@ def machine() -> dict[str, str]:
 
 
 def _sources() -> str:
-    """The commit that is checked out."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    """The last commit that changed the program, and a + where it was changed since."""
+    git = ["git", "-C", str(ROOT)]
+    last = [*git, "log", "-1", "--format=%h", "--", "jobrunner"]
+    done = subprocess.run(last, capture_output=True, text=True, check=False)
+    clean = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "jobrunner"], check=False).returncode == 0
+    return (done.stdout.strip() or "unknown") + ("" if clean else "+")
 
 
 if __name__ == "__main__":
