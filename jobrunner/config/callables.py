@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from typing import Final
 
@@ -56,10 +57,33 @@ def _place(plan: Plan, task: str, key: str, drafts: Mapping[str, Draft] | None) 
     return Place(plan.file, plan.tasks[task].line, 1)
 
 
+def _check_folders(plan: Plan, findings: Findings, drafts: Mapping[str, Draft]) -> None:
+    """Warns of a working folder that is not there, once for each: nothing could start in it."""
+    seen: set[str] = set()
+    for task in plan.tasks.values():
+        if task.cwd in seen or not _is_missing(task.cwd):
+            continue
+        seen.add(task.cwd)
+        message = f"there is no folder {task.cwd!r}: no command can start in it"
+        hint = "make it, or write another cwd"
+        findings.warning(_place(plan, task.name, "cwd", drafts), "folder-not-found", message, hint=hint)
+
+
+def _is_missing(folder: str) -> bool:
+    """False also for one that this user may not see."""
+    try:
+        return not stat.S_ISDIR(os.stat(folder).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+
+
 def check_programs(
     plan: Plan, environ: Mapping[str, str], findings: Findings, drafts: Mapping[str, Draft]
 ) -> None:
-    """Warns of commands in list form whose program is not there."""
+    """Warns of commands in list form whose program is not there, and of folders that are not."""
+    _check_folders(plan, findings, drafts)
     for task in plan.tasks.values():
         if not isinstance(task.command, tuple):
             continue

@@ -203,7 +203,8 @@ def _stay() -> type:
 
 
 def _command(letter: Letter) -> None:
-    _run(list(letter.to), letter.document.encode(), env=letter.env, cwd=letter.cwd)
+    line = f"{letter.document}\n"  # whoever reads lines, or appends to a file, gets one
+    _run(list(letter.to), line.encode(), env=letter.env, cwd=letter.cwd)
 
 
 def _run(argv: list[str], given: bytes, *, env: Mapping[str, str], cwd: str | None = None) -> None:

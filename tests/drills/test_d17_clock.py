@@ -242,7 +242,7 @@ tasks:
   daily:
     command: echo "$JOBRUNNER_MISSED $JOBRUNNER_SCHEDULED_AT" >> told
     schedule: "0 12 * * *"
-    notify: {on: [missed, late], command: cat >> notices; echo >> notices}
+    notify: {on: [missed, late], command: cat >> notices}
 """)
     site.wall.set_to("2026-06-01T11:00:00+00:00")
     first = site.start()

@@ -105,7 +105,7 @@ def test_the_end_of_a_pipeline_is_told_once_with_the_step_that_failed(project: P
 pipelines:
   nightly:
     steps: [extract, load]
-    notify: {on: [failure, recovery, success], command: cat >> told; echo >> told}
+    notify: {on: [failure, recovery, success], command: cat >> told}
 tasks:
   extract: {command: echo extracted}
   load: {command: echo loading; test -e good}

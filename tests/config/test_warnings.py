@@ -1,4 +1,4 @@
-"""Schedules of one task that meet, and programs that are there and cannot be run."""
+"""What `check` warns of: schedules that meet or never come, programs and folders that are not there."""
 
 from __future__ import annotations
 
@@ -49,3 +49,12 @@ def test_a_file_that_may_not_be_run_is_not_said_to_be_missing(tmp_path: Path) ->
         "'/etc/passwd' is no program that may be run",
         "there is no program '/no/such'",
     ]
+
+
+def test_a_folder_that_is_not_there_is_a_warning_once(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.yaml"
+    tasks = "  a: {command: date}\n  b: {command: date}\n  c: {command: date, cwd: .}\n"
+    text = f"defaults: {{cwd: /no/such}}\ntasks:\n{tasks}"
+    file.write_text(text)
+    found = compile_file(str(file), environ={"PATH": "/usr/bin:/bin"}, importing=True)
+    assert [(each.code, each.line) for each in found.problems] == [("folder-not-found", 1)]
