@@ -17,8 +17,10 @@ import itertools
 import os
 import platform
 import shutil
+import signal
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -63,13 +65,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tiny", action="store_true", help="everything once, with very little")
     parser.add_argument("--only", default="", help="targets, by comma: P1,P3")
     parser.add_argument("--fresh", action="store_true", help="forget what a run that was cut short measured")
+    parser.add_argument("--repeat", type=int, help="repetitions of each entrant, instead of three")
     parser.add_argument("--no-docs", action="store_true", help="print only")
     given = parser.parse_args(arguments)
     sizes = QUICK if given.quick else TINY if given.tiny else FULL
+    is_full = sizes is FULL
+    sizes = replace(sizes, repeat=given.repeat or sizes.repeat)
     wanted = frozenset(each.strip().upper() for each in given.only.split(",") if each.strip())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers and peers are ended on the way out
     as_installed()
     rivals.make_environment()
-    run(sizes, wanted, is_fresh=given.fresh, is_recorded=sizes is FULL and not given.no_docs)
+    run(sizes, wanted, is_fresh=given.fresh, is_recorded=is_full and not given.no_docs)
 
 
 def as_installed() -> None:

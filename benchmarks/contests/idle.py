@@ -34,6 +34,7 @@ def _site(folder: Path, *, tasks: int) -> AbstractContextManager[Crew]:
 
 def _peer(folder: Path, *, peer: Peer, servers: Servers) -> AbstractContextManager[Crew]:
     rivals.new_tally(folder)
+    rivals.prepare(peer, folder, servers)
     return rivals.serving(peer, folder, servers)
 
 
