@@ -38,12 +38,31 @@ LAST_RUNS: Final = 5
 @click.pass_obj
 def show_command(session: Session, *, target: str) -> int:
     """Show the settings of a TASK in force and where each comes from, or a RUN with its attempts."""
+    past = [] if _is_known(session, target) or _is_in_file(session, target) else _past(session, target)
+    if past:
+        _show_past(session, target, past)
+        return 0
     run = None if _is_known(session, target) else _run(session, target)
     if run is not None:
         show_run(session, run)
     else:
         _show_task(session, target)
     return 0
+
+
+def _past(session: Session, task: str) -> list[Run]:
+    """The last runs of a task that is no more."""
+    return session.storage().runs(RunFilter(tasks=(task,), limit=LAST_RUNS)) if session.exists() else []
+
+
+def _show_past(session: Session, task: str, runs: list[Run]) -> None:
+    screen = session.screen(session.zone())
+    if session.json:
+        last = run_document(runs[0], None)
+        screen.json({"name": task, "file": None, "settings": [], "next_at": None, "last_run": last})
+        return
+    screen.line(f"{task} is not in the file any more. Its last runs; jobrunner why {task} tells more:")
+    write_runs(screen, runs)
 
 
 def _is_known(session: Session, target: str) -> bool:

@@ -100,6 +100,15 @@ def _missing_day(fields: Fields, expression: Expression) -> Iterator[ScheduleWar
                 message=_without(day, short),
                 help="write L for the last day of the month",
             )
+    for back in sorted(fields.before_last):
+        short = [month for month in bits(fields.months) if _SHORTEST_MONTHS[month] <= back]
+        if short:
+            names = ", ".join(MONTHS[month] for month in short)
+            yield ScheduleWarning(
+                code="missing-day",
+                message=f"L-{back}: no such day in {names}, which the schedule leaves out",
+                help="L-27 is the furthest that every month has",
+            )
     for day in sorted(fields.nearest):
         short = [month for month in bits(fields.months) if _SHORTEST_MONTHS[month] < day]
         if short:

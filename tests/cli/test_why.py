@@ -8,11 +8,11 @@ from collections.abc import Callable
 import pytest
 
 from jobrunner.birth import not_run, of_tick, own_payload
-from jobrunner.catalogue import entry_of
+from jobrunner.catalogue import catalogue_of, entry_of
 from jobrunner.cli import why_rows
 from jobrunner.durations import DAY, HOUR, MINUTE, SECOND, Micros
 from jobrunner.model import NewRun, Reason, State
-from jobrunner.plan import ScheduleRule, Task
+from jobrunner.plan import Plan, ScheduleRule, Task
 from jobrunner.storage import Pause, Tick
 from tests.builders import NOON, a_run, a_task
 from tests.cli.desk import Answer, Desk, Stage
@@ -245,6 +245,19 @@ def test_a_removed_task_is_explained_from_its_rows(desk: Desk, theatre: Stage) -
     assert lines[0] == gone
     assert lines[-1] == "It waits until a supervisor knows its task again; jobrunner cancel ends it."
     assert why(desk, "backup", "--at", "09:00", "--json").document["verdict"] == "no tick"
+
+
+def test_show_of_a_removed_task_has_its_last_runs(desk: Desk, theatre: Stage) -> None:
+    accounted(theatre, row(NOON))
+    (desk.folder / "jobs.yaml").write_text(FILE.replace("  backup", "  other"))
+    catalogue = catalogue_of(Plan(file="", hash="1", backend=desk.url, timezone="UTC", tasks={}))
+    theatre.storage.publish(theatre.owner.id, catalogue, keep=[], now=NOON)
+    answer = desk("show", "backup")
+    assert answer.code == 0, answer
+    assert answer.out.startswith("backup is not in the file any more.")
+    assert row(NOON).id in answer.out
+    assert desk("show", "backup", "--json").document["last_run"]["id"] == row(NOON).id
+    assert desk("show", "bakup").code == 4
 
 
 def test_a_tick_of_an_earlier_schedule_is_explained_from_its_row(desk: Desk, theatre: Stage) -> None:

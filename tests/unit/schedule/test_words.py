@@ -135,6 +135,12 @@ def remarks(source: str, zone: str = "UTC") -> list[tuple[str, str]]:
             "write '*' for one of them, if either alone is meant",
         ),
         (
+            "0 0 L-30 * *",
+            "missing-day",
+            "L-30: no such day in Feb, Apr, Jun, Sep, Nov, which the schedule leaves out",
+            "L-27 is the furthest that every month has",
+        ),
+        (
             "0 0 31W * *",
             "missing-day",
             "31W: no day 31 in Feb, Apr, Jun, Sep, Nov, where it is the last workday",
@@ -158,6 +164,7 @@ def test_what_is_odd_is_accepted_with_a_warning(text: str, code: str, message: s
         "0 0 25-31 * *",
         "0 0 31 1,3 *",
         "0 0 15W * *",
+        "0 0 L-27 * *",
         "0 0 31W 1,3 *",
     ],
 )
