@@ -2,7 +2,7 @@
 # Both make what they need below .venv, and install again only when pyproject.toml has changed.
 
 VENV    ?= .venv
-WORKERS ?= 2
+WORKERS ?= 3
 PYTHON  ?= $(firstword $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python; done))
 
