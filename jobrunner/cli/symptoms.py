@@ -335,7 +335,10 @@ def _unit() -> Iterator[Finding]:
         yield Finding("unit", Verdict.OK, "systemd does not run here")
         return
     found = [(manager, name) for manager in ((), ("--user",)) for name in _unit_names(manager)]
-    if not found:
+    if not found and not _is_answered():
+        words = "systemd does not answer this user: nothing is known of its units"
+        yield Finding("unit", Verdict.WARN, words, "ask as root: sudo jobrunner doctor")
+    elif not found:
         words = "no unit jobrunner*.service is installed"
         yield Finding("unit", Verdict.OK, words, "jobrunner systemd prints one")
     for manager, name in found:
@@ -352,6 +355,11 @@ def unit_finding(unit: str, states: Mapping[str, str]) -> Finding:
         words = f"{name} is {state}, and was started anew {states['NRestarts']} times"
         return Finding("unit", Verdict.WARN, words, f"journalctl {_asked_for(unit)} -p warning")
     return Finding("unit", Verdict.OK, f"{name} is {state}: {states.get('StatusText') or 'no status'}")
+
+
+def _is_answered() -> bool:
+    """Whether the machine's systemd tells this user anything."""
+    return any(line.startswith("Version=") for line in _systemctl("show", "--property=Version"))
 
 
 def _asked_for(unit: str) -> str:

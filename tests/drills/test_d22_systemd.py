@@ -271,7 +271,7 @@ def test_several_files_are_several_services_each_with_its_own_storage(machine: M
     assert {machine.show(f"jobrunner@{name}", "ActiveState") for name in ("shop", "mail")} == {"active"}
     made = {machine.path(f"/var/lib/jobrunner/{name}/jobs.db").exists() for name in ("shop", "mail")}
     assert made == {True}
-    told = machine.jobrunner("doctor").stdout
+    told = machine.run("/opt/jobrunner/bin/jobrunner", "-c", "/etc/jobrunner/shop.yaml", "doctor").stdout
     assert "jobrunner@shop.service is active" in told
     assert "jobrunner@mail.service is active" in told
     machine.do("systemctl", "stop", "jobrunner@shop", "jobrunner@mail")
