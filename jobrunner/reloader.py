@@ -185,7 +185,7 @@ class Reloader:
         try:
             self._compiling = self._clerk.ask(source.compile(), partial(self._compiled, source, wishes))
         except OSError as error:
-            trouble = f"the file cannot be read now: {error.strerror}"
+            trouble = f"the file cannot be read now: {error.strerror}; it is read again soon"
             self._unread(wishes, Candidate(None, rendered=trouble, is_read=False))
 
     def _compiled(self, source: Source, wishes: list[Wish], answer: Answer) -> None:

@@ -25,6 +25,8 @@ from .task import Task, parameters_of
 
 def main() -> None:
     """Answer on a descriptor of its own, then end without waiting for what the modules have started."""
+    # Byte code is matched by a file's second and size: that of an edit within the same second would be stale.
+    sys.dont_write_bytecode = True
     question = json.load(sys.stdin)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     nowhere = os.open(os.devnull, os.O_RDWR)

@@ -342,6 +342,8 @@ def main() -> None:
     """`python -m jobrunner.execution.worker FD SUPERVISOR_PID`: started by a pool, never by hand."""
     link, supervisor = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     welcome = begin(link.fileno(), supervisor)
+    # Byte code is matched by a file's second and size: that of an edit within the same second would be stale.
+    sys.dont_write_bytecode = True
     caller = Caller()
     calling.call_hook(welcome.settings["on_startup"], lambda hook: caller.call(hook, [], {}))
     Worker(link, supervisor, welcome).serve()

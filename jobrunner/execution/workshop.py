@@ -360,6 +360,8 @@ def main() -> None:
     link, supervisor = int(sys.argv[1]), int(sys.argv[2])
     welcome = begin(link, supervisor)
     make = import_module(f".{_KINDS[welcome.settings['kind']]}", __package__).make
+    # Byte code is matched by a file's second and size: that of an edit within the same second would be stale.
+    sys.dont_write_bytecode = True
     Workshop(link, supervisor, welcome, make).serve()
 
 

@@ -103,28 +103,22 @@ def test_an_end_asked_for_before_the_start_recalls_the_call(tmp_path: Path) -> N
 
 
 def test_a_term_that_nobody_asked_for_hurts_no_call(stand: Stand) -> None:
+    others = _children()
     call = stand.call("sleep", 0.5)
     stand.pool.start([call])
     stand.wait_for_start(call)
     pid = decode(stand.one("whoami").result or "")
     assert isinstance(pid, int)
-    for each in _workers():
+    for each in _children() - others:
         os.kill(each, signal.SIGTERM)
     assert stand.wait_for(call)[0].result == '"slept"'
     assert _is_alive(pid)
 
 
-def _workers() -> list[int]:
-    """The children of this process but the servers that other tests have started here."""
+def _children() -> set[int]:
+    """Of this process: workers, and what other tests have left or started here."""
     with open(f"/proc/self/task/{os.getpid()}/children") as children:
-        return [int(pid) for pid in children.read().split() if not _is_server(pid)]
-
-
-def _is_server(pid: str) -> bool:
-    try:
-        return os.readlink(f"/proc/{pid}/exe") != os.path.realpath(sys.executable)
-    except OSError:  # dead, and not collected yet
-        return False
+        return {int(pid) for pid in children.read().split()}
 
 
 # rule 16
@@ -207,16 +201,16 @@ def test_the_children_that_calls_left_end_with_their_worker(stand: Stand) -> Non
 
 
 def test_close_leaves_no_process_and_no_descriptor(tmp_path: Path) -> None:
-    before = sorted(os.listdir("/proc/self/fd"))
+    before, others = sorted(os.listdir("/proc/self/fd")), _children()
     with Stand(tmp_path) as stand:
         calls = [stand.call("sleep", 3600), stand.call("stubborn")]
         stand.pool.start(calls)
         for call in calls:
             stand.wait_for_start(call)
-        pids = _workers()
+        pids = _children() - others
         assert len(pids) >= 2
     assert sorted(os.listdir("/proc/self/fd")) == before
-    assert not any(_is_alive(pid) for pid in pids if pid not in _workers())
+    assert not any(_is_alive(pid) for pid in pids - _children())
 
 
 SUPERVISOR = """
@@ -299,14 +293,15 @@ def test_many_calls_of_every_kind_all_end_once(stand: Stand) -> None:
 
 # rule 15: calls that had not started are not counted
 def test_a_worker_killed_while_it_starts_gives_its_call_back(tmp_path: Path) -> None:
+    others = _children()
     with Stand(tmp_path, slots=1) as stand:
         call = stand.call("nothing")
         stand.pool.start([call])
         for _ in range(3):
             stand.until(lambda: stand.pool.workers() > 0, "for a worker")
-            (pid,) = _workers()
+            (pid,) = _children() - others
             os.kill(pid, signal.SIGKILL)
-            stand.until(lambda pid=pid: pid not in _workers(), "for its end")  # type: ignore[misc]
+            stand.until(lambda pid=pid: pid not in _children(), "for its end")  # type: ignore[misc]
         assert stand.wait_for(call)[0].ending is Ending.RECALLED
         assert stand.one("nothing").ending is Ending.OK
         assert not stand.told  # it was nobody's fault here
