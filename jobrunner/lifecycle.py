@@ -180,8 +180,8 @@ def _after_failure(claim: Claim, ended: Ended, rule: Terms, chance: float) -> Ne
     return Next(State.RETRYING, due_at=ended.ended_at + delay, failures=1)
 
 
-def refuse(claim: Claim, owner: str, state: State, reason: Reason, now: Micros) -> Settle:
-    """The row of a run that was claimed only to be refused (a busy lock with `on_busy: skip | fail`)."""
+def unbegun(claim: Claim, owner: str, state: State, now: Micros) -> Settle:
+    """The row of a run that was claimed and has not begun: no attempt was made. `now` in microseconds."""
     return Settle(
         seq=claim.seq,
         claim_no=claim.claim_no,
@@ -195,8 +195,12 @@ def refuse(claim: Claim, owner: str, state: State, reason: Reason, now: Micros) 
         due_at=claim.due_at,
         started_at=None,
         ended_at=now,
-        reason=reason.value,
     )
+
+
+def refuse(claim: Claim, owner: str, state: State, reason: Reason, now: Micros) -> Settle:
+    """The row of a run that was claimed only to be refused (a busy lock with `on_busy: skip | fail`)."""
+    return unbegun(claim, owner, state, now)._replace(reason=reason.value)
 
 
 def plain_success(claim: Claim, owner: str, ended: Ended) -> Settle:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from . import janitor
 from .durations import SECOND, Micros
 from .errors import StorageError, StorageMissing, StorageRefused, UsageError
+from .lifecycle import unbegun
 from .model import FINAL, Attempt, Claim, NewRun, Run, Settle, State, pool_lane
 from .storage import (
     Exchange,
@@ -296,17 +297,4 @@ def _goes_on(settle: Settle, stories: Mapping[str, Sequence[Settle]]) -> bool:
 
 def _back(claim: Claim, owner: str, now: Micros) -> Settle:
     """What an interrupted move had claimed waits again."""
-    return Settle(
-        seq=claim.seq,
-        claim_no=claim.claim_no,
-        owner=owner,
-        id=claim.id,
-        state=State.QUEUED,
-        outcome=None,
-        attempt=claim.attempt - 1,
-        failures=claim.failures,
-        crashes=claim.crashes,
-        due_at=claim.due_at,
-        started_at=None,
-        ended_at=now,
-    )
+    return unbegun(claim, owner, State.QUEUED, now)

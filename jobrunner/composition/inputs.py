@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from ..birth import new_run
 from ..catalogue import Entry
 from ..durations import Micros
+from ..lifecycle import unbegun
 from ..model import Cause, Claim, Condition, Edge, Input, Join, NewRun, Reason, Settle, State, Trigger
 from .result import as_json, items_of, with_input
 from .spec import Map, from_text
@@ -114,23 +115,7 @@ def _standing(
     claim: Claim, owner: str, now: Micros, members: tuple[NewRun, ...], join: str, edges: tuple[Edge, ...]
 ) -> Settle:
     """From now on the claimed row stands for these."""
-    return Settle(
-        seq=claim.seq,
-        claim_no=claim.claim_no,
-        owner=owner,
-        id=claim.id,
-        state=State.WAITING,
-        outcome=None,
-        attempt=claim.attempt - 1,
-        failures=claim.failures,
-        crashes=claim.crashes,
-        due_at=claim.due_at,
-        started_at=None,
-        ended_at=now,
-        follow=members,
-        join=join,
-        after=edges,
-    )
+    return unbegun(claim, owner, State.WAITING, now)._replace(follow=members, join=join, after=edges)
 
 
 def _members(claim: Claim, node: Map, items: list[str], entries: Entries, now: Micros) -> tuple[NewRun, ...]:
