@@ -89,7 +89,9 @@ def enqueued(peer: Peer, folder: Path, servers: Mapping[str, str], count: int) -
     return float(rate)
 
 
-def ask(peer: Peer, folder: Path, servers: Mapping[str, str], *arguments: str) -> str:
+def ask(
+    peer: Peer, folder: Path, servers: Mapping[str, str], *arguments: str, patience: float = PATIENCE
+) -> str:
     """Run the peer's program once; what it prints."""
     command = [binary("python"), str(PROGRAMS / f"{peer.app}.py"), *arguments]
     variables = surroundings(folder, STORE=peer.store, **servers)
@@ -101,7 +103,7 @@ def ask(peer: Peer, folder: Path, servers: Mapping[str, str], *arguments: str) -
             stderr=log,
             text=True,
             check=False,
-            timeout=PATIENCE,
+            timeout=patience,
         )
     if done.returncode != 0:
         raise Missing(f"{' '.join(arguments)} failed: {last_line(folder / 'ask.log')}")

@@ -19,6 +19,7 @@ class Sizes:
     enqueued: int  # one by one
     many: int  # in one call
     moments: int  # enqueues whose start is timed
+    rests: int  # the same after a rest of about a second each
     commands: int
     rest: float  # seconds of observation of what is idle
     million: int
@@ -40,6 +41,7 @@ FULL = Sizes(
     enqueued=2_000,
     many=10_000,
     moments=200,
+    rests=60,
     commands=1_000,
     rest=30.0,
     million=1_000_000,
@@ -53,6 +55,7 @@ QUICK = Sizes(
     enqueued=1_000,
     many=10_000,
     moments=100,
+    rests=15,
     commands=1_000,
     rest=10.0,
     million=100_000,
@@ -68,6 +71,7 @@ TINY = Sizes(
     enqueued=64,
     many=400,
     moments=10,
+    rests=3,
     commands=40,
     rest=2.0,
     million=4_000,

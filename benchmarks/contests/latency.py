@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import subprocess
 import sys
@@ -21,13 +22,28 @@ from benchmarks.servers import fresh
 from benchmarks.site import SQLITE, Site
 
 PAUSE = 0.05  # seconds between two enqueues
+REST = (
+    0.5,
+    1.5,
+)  # the same where a peer must have become idle: who polls with a backoff still polls after 50 ms
 WARM = 5  # calls before the measurement: workers start when they are first needed
+
+
+def evenly(count: int) -> tuple[float, ...]:
+    """The pauses before so many calls, and before those that warm up."""
+    return (PAUSE,) * (WARM + count)
+
+
+def with_rests(count: int) -> tuple[float, ...]:
+    """The same, with rests at random, alike for all: who looks at even intervals is met at any time."""
+    chance = random.Random(4)
+    return (PAUSE,) * WARM + tuple(round(chance.uniform(*REST), 3) for _ in range(count))
 
 
 def delays(folder: Path, count: int, crew: Crew) -> list[float]:
     """Milliseconds of the calls after the first few, once all of them have begun."""
     file, end = folder / "moments", time.monotonic() + PATIENCE
-    while not file.exists() or file.read_text().count("\n") < count + WARM:
+    while not file.exists() or file.read_text().count("\n") < count:
         crew.check()
         if time.monotonic() > end:
             raise Missing("not all calls began")
@@ -41,22 +57,31 @@ def percentile(values: Sequence[float], share: int) -> float:
     return statistics.quantiles(values, n=100)[share - 1]
 
 
-def ours(folder: Path, *, count: int, backend: Callable[[], str] | None = None) -> list[float]:
+def _words(pauses: Sequence[float]) -> str:
+    return ",".join(map(str, pauses)) if len(set(pauses)) > 1 else str(pauses[0])
+
+
+def _patience(pauses: Sequence[float]) -> float:
+    return sum(pauses) + PATIENCE
+
+
+def ours(folder: Path, *, pauses: Sequence[float], backend: Callable[[], str] | None = None) -> list[float]:
     site = Site(folder, backend=backend() if backend else None)
     with site.serving() as crew:
         site.until_there()
-        command = [sys.executable, "-m", "benchmarks.sender", site.backend, str(count + WARM), str(PAUSE)]
-        subprocess.run(command, check=True, timeout=PATIENCE)
-        return delays(folder, count, crew)
+        sender = [sys.executable, "-m", "benchmarks.sender", site.backend, str(len(pauses)), _words(pauses)]
+        subprocess.run(sender, check=True, timeout=_patience(pauses))
+        return delays(folder, len(pauses), crew)
 
 
-def theirs(folder: Path, *, peer: Peer, servers: Servers, count: int) -> list[float]:
+def theirs(folder: Path, *, peer: Peer, servers: Servers, pauses: Sequence[float]) -> list[float]:
     rivals.new_tally(folder)
     servers = fresh(servers)
     rivals.prepare(peer, folder, servers)
     with rivals.serving(peer, folder, servers) as crew:
-        rivals.ask(peer, folder, servers, "send", str(count + WARM), str(PAUSE))
-        return delays(folder, count, crew)
+        send = ("send", str(len(pauses)), _words(pauses))
+        rivals.ask(peer, folder, servers, *send, patience=_patience(pauses))
+        return delays(folder, len(pauses), crew)
 
 
 # --- who takes part: each repetition is measured once, and looked at for its median and its p99 -----
@@ -81,38 +106,50 @@ class Side:
         )
 
 
-def _mine(title: str, settings: str, count: int, backend: Callable[[], str] | None = None) -> Side:
-    work = partial(ours, count=count, backend=backend)
+def _mine(
+    title: str, settings: str, pauses: Sequence[float], backend: Callable[[], str] | None = None
+) -> Side:
+    work = partial(ours, pauses=pauses, backend=backend)
     return Side(f"jobrunner on {title}", settings, Shared(work), is_ours=True)
 
 
-def _peer(peer: Peer, servers: Servers, count: int) -> Side:
-    return Side(peer.name, peer.settings, Shared(partial(theirs, peer=peer, servers=servers, count=count)))
+def _peer(peer: Peer, servers: Servers, pauses: Sequence[float]) -> Side:
+    return Side(peer.name, peer.settings, Shared(partial(theirs, peer=peer, servers=servers, pauses=pauses)))
 
 
 def contests(sizes: Sizes, servers: Servers) -> Sequence[Contest]:
-    count, repeat = sizes.moments, min(2, sizes.repeat)
-    saq, huey = (_peer(each, servers, count) for each in (rivals.SAQ_REDIS, rivals.HUEY_SQLITE))
-    sqlite = _mine("SQLite", SQLITE, count)
+    pauses = evenly(sizes.moments)
+    saq, huey = (_peer(each, servers, pauses) for each in (rivals.SAQ_REDIS, rivals.HUEY_SQLITE))
+    sqlite = _mine("SQLite", SQLITE, pauses)
     found = [
         _contest("SQLite", 50, Goal(text="<= 3 x SAQ on Redis", ratio=3.0, peer=saq.name), sqlite, saq),
-        _contest("SQLite", 50, Goal(text="30 x ahead of huey's default", ratio=1 / 30), sqlite, huey),
         _contest("SQLite", 99, Goal(text="<= half of huey's", ratio=0.5), sqlite, huey),
     ]
     if not sizes.is_quick:
-        found += _on_redis(servers, count, saq)
-        found += _on_postgres(servers, count)
-    return [replace(each, repeat=repeat) for each in found]
+        found += _on_redis(servers, pauses, saq)
+        found += _on_postgres(servers, pauses)
+    return [*(replace(each, repeat=min(2, sizes.repeat)) for each in found), _rested(sizes, servers)]
 
 
-def _on_redis(servers: Servers, count: int, saq: Side) -> list[Contest]:
-    mine = _mine("Redis", rivals.AOF, count, lambda: on(servers, "REDIS"))
-    return _on_server("Redis", mine, saq, _peer(rivals.HUEY_REDIS, servers, count))
+def _rested(sizes: Sizes, servers: Servers) -> Contest:
+    """The line about a system that is idle: huey's default looks every 0.1 s at first, every 10 s at last."""
+    pauses = with_rests(sizes.rests)
+    mine, huey = _mine("SQLite", SQLITE, pauses), _peer(rivals.HUEY_SQLITE, servers, pauses)
+    goal = Goal(text="30 x ahead of huey's default", ratio=1 / 30)
+    contest = _contest("SQLite after a rest", 50, goal, mine, huey)
+    low, high = REST
+    note = f"{sizes.rests} enqueues {low} to {high} s after the last one, the same ones for both (seed 4)"
+    return replace(contest, repeat=1, note=note)
 
 
-def _on_postgres(servers: Servers, count: int) -> list[Contest]:
-    mine = _mine("PostgreSQL", rivals.FSYNC, count, lambda: on(servers, "POSTGRES"))
-    best, huey = (_peer(each, servers, count) for each in (rivals.PGQUEUER, rivals.HUEY_POSTGRES))
+def _on_redis(servers: Servers, pauses: Sequence[float], saq: Side) -> list[Contest]:
+    mine = _mine("Redis", rivals.AOF, pauses, lambda: on(servers, "REDIS"))
+    return _on_server("Redis", mine, saq, _peer(rivals.HUEY_REDIS, servers, pauses))
+
+
+def _on_postgres(servers: Servers, pauses: Sequence[float]) -> list[Contest]:
+    mine = _mine("PostgreSQL", rivals.FSYNC, pauses, lambda: on(servers, "POSTGRES"))
+    best, huey = (_peer(each, servers, pauses) for each in (rivals.PGQUEUER, rivals.HUEY_POSTGRES))
     return _on_server("PostgreSQL", mine, best, huey)
 
 

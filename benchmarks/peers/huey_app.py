@@ -1,5 +1,6 @@
 """huey: `huey_consumer huey_app.huey`. STORE: sqlite, sqlite-nofsync, redis, postgres."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -54,8 +55,8 @@ def one_by_one(count):
     return count / (time.perf_counter() - began)
 
 
-def send(count, pause):
-    for _ in range(count):
+def send(count, pauses):
+    for pause in itertools.islice(itertools.cycle(pauses), count):
         time.sleep(pause)
         note(time.time_ns())
 
@@ -67,7 +68,7 @@ def main(arguments):
     elif verb == "rate":
         print(one_by_one(count), huey.pending_count())
     else:
-        send(count, float(arguments[2]))
+        send(count, [float(each) for each in arguments[2].split(",")])
 
 
 if __name__ == "__main__":

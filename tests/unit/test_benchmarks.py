@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import record, report
+from benchmarks.contests import FULL, QUICK, latency
 from benchmarks.measure import (
     Contest,
     Entrant,
@@ -240,3 +241,21 @@ def test_the_page_tells_what_was_measured_when_and_on_what(tmp_path: Path) -> No
     assert "cores 2, sources abc; measured from 2026-01-02 03:04" in page
     assert "slow &lt;b>" in plot
     assert plot.count("<rect") == 2
+
+
+# --- how long before the next enqueue -------------------------------------------------------------
+
+
+def test_rests_are_the_same_in_each_repetition_and_of_about_a_second() -> None:
+    pauses = latency.with_rests(FULL.rests)
+    assert pauses == latency.with_rests(FULL.rests)
+    assert len(pauses) == latency.WARM + FULL.rests
+    assert 0.9 < sum(pauses[latency.WARM :]) / FULL.rests < 1.1
+    assert len(set(pauses)) > FULL.rests // 2
+
+
+def test_the_line_about_an_idle_system_rests_and_no_other_one_does() -> None:
+    idle = [each for each in latency.contests(QUICK, {}) if "rest" in each.name]
+    assert [each.goal.text for each in idle] == ["30 x ahead of huey's default"]
+    assert sum(latency.with_rests(QUICK.rests)) < 20
+    assert set(latency.evenly(QUICK.moments)) == {latency.PAUSE}
