@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import os
-import selectors
+import select
 import signal
 import socket
 import threading
@@ -18,6 +18,7 @@ from .clock import Clock
 from .durations import Micros
 
 Callback = Callable[[], None]
+Watch = tuple[Callback | None, Callback | None]  # what reads, what writes
 _SECOND = 1_000_000
 _FEW_TIMERS = 64
 
@@ -44,7 +45,9 @@ class EventLoop:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self._selector = selectors.DefaultSelector()
+        # Without `selectors`: what it does beside the system call costs more than the system call.
+        self._epoll = select.epoll()
+        self._watches: dict[int, Watch] = {}  # by descriptor
         self._timers: list[LoopTimer] = []
         self._most_timers = _FEW_TIMERS  # so many, and the cancelled ones among them are thrown out
         self._order = itertools.count()
@@ -71,16 +74,20 @@ class EventLoop:
 
     def watch(self, fd: int, *, read: Callback | None, write: Callback | None = None) -> None:
         """Call back while `fd` is ready; replaces an earlier watch of it."""
-        events = (selectors.EVENT_READ if read else 0) | (selectors.EVENT_WRITE if write else 0)
-        if fd in self._selector.get_map():
-            self._selector.modify(fd, events, (read, write))
+        events = (select.EPOLLIN if read else 0) | (select.EPOLLOUT if write else 0)
+        if fd in self._watches:
+            self._epoll.modify(fd, events)
         else:
-            self._selector.register(fd, events, (read, write))
+            self._epoll.register(fd, events)
+        self._watches[fd] = (read, write)
 
     def unwatch(self, fd: int) -> None:
         """Stop watching; does nothing when it is not watched."""
-        if fd in self._selector.get_map():
-            self._selector.unregister(fd)
+        if self._watches.pop(fd, None) is not None:
+            try:  # noqa: SIM105 - `suppress` costs as much as the system call
+                self._epoll.unregister(fd)
+            except OSError:  # it was closed before
+                pass
 
     def after(self, delay: Micros, callback: Callback) -> LoopTimer:
         """Call back once, `delay` microseconds of monotonic time from now."""
@@ -133,8 +140,9 @@ class EventLoop:
 
     def turn(self, longest: Micros | None = None) -> None:
         """One turn: wait for something (at most `longest`), then call whatever is due."""
-        for key, events in self._selector.select(self._patience(longest)):
-            self._call_ready(key, events)
+        found = self._epoll.poll(self._patience(longest), len(self._watches))
+        for fd, events, watch in [(fd, events, self._watches.get(fd)) for fd, events in found]:
+            self._call_ready(fd, events, watch)
         self._call_timers()
         for _ in range(len(self._soon)):
             self._soon.popleft()()
@@ -145,7 +153,7 @@ class EventLoop:
             signal.signal(number, cast("signal.Handlers", handler))
         if self._old_handlers:
             signal.set_wakeup_fd(-1)
-        self._selector.close()
+        self._epoll.close()
         with self._bell_lock:
             os.close(self._bell)
             self._bell = -1
@@ -166,16 +174,15 @@ class EventLoop:
         heapq.heapify(self._timers)
         self._most_timers = max(_FEW_TIMERS, 2 * len(self._timers))
 
-    def _call_ready(self, key: selectors.SelectorKey, events: int) -> None:
+    def _call_ready(self, fd: int, events: int, watch: Watch | None) -> None:
         # An earlier callback of this turn may have unwatched the descriptor, or closed it and watched
-        # another file under its number: only the watch that was selected is called.
-        watched = self._selector.get_map().get(key.fd)
-        if watched is None or watched.data is not key.data:
+        # another file under its number: only the watch that was found ready is called.
+        if watch is None or self._watches.get(fd) is not watch:
             return
-        read, write = key.data
-        if events & selectors.EVENT_READ and read:
+        read, write = watch
+        if read and events & ~select.EPOLLOUT:  # an end or an error is for both
             read()
-        if events & selectors.EVENT_WRITE and write and key.fd in self._selector.get_map():
+        if write and events & ~select.EPOLLIN and fd in self._watches:
             write()
 
     def _call_timers(self) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +90,31 @@ def test_a_descriptor_unwatched_in_the_same_turn_is_not_called(loop: EventLoop) 
     for fd in (a, a_in, b, b_in):
         os.close(fd)
     assert len(called) == 1
+
+
+def test_a_watch_calls_the_kernel_and_nothing_else(loop: EventLoop) -> None:
+    # `selectors` has fifty calls of its own for it, which each command would pay.
+    called: list[str] = []
+    ours, theirs = os.pipe()
+    os.write(theirs, b"x")
+    sys.setprofile(
+        lambda frame, event, _: called.append(frame.f_code.co_filename) if event == "call" else None
+    )
+    loop.watch(ours, read=lambda: None)
+    loop.turn()
+    loop.unwatch(ours)
+    sys.setprofile(None)
+    os.close(ours)
+    os.close(theirs)
+    assert {Path(each).name for each in called} <= {"loop.py", "clock.py", Path(__file__).name}
+
+
+def test_a_descriptor_that_was_closed_can_still_be_unwatched(loop: EventLoop) -> None:
+    ours, theirs = os.pipe()
+    loop.watch(ours, read=lambda: None)
+    os.close(ours)
+    os.close(theirs)
+    loop.unwatch(ours)
 
 
 def test_a_signal_reaches_its_callback_on_the_loop(loop: EventLoop) -> None:
