@@ -64,6 +64,7 @@ TARGETS = ("all", "pool:default", "pool:other", "task:resize", "task:dump", "tas
 MARKS = ("task:resize", "task:dump", "task:report", "task:rare")
 KEYS = ("resize:1", "resize:2")
 CONDITIONS = ("ok", "final", "failed")
+WAYS = ("skip", "skip", "skip", "allow", "allow", "late", "twice", "paused", "queue", "replace")  # of a tick
 SOON = (None, 15)  # seconds
 
 numbers = st.integers(min_value=0, max_value=2**30)
@@ -83,7 +84,7 @@ class SameAnswers(RuleBasedStateMachine):
         self.anchor = open_storage("memory://random")
         self.ids: list[str] = []
         self.time = NOON
-        self.places = dict.fromkeys("ab", NOON)
+        self.places = dict.fromkeys("abcd", NOON)
         self.claims: tuple[list[Claim], ...] = ([], [])
         self.lives = 0
         self.enter()
@@ -360,6 +361,40 @@ class SameAnswers(RuleBasedStateMachine):
         verdicts = [storage.tick([tick]) for storage in self.storages]
         self.same(verdicts)
         self.places[key] = verdicts[0][0].watermark
+
+    @rule(
+        wanted=st.lists(
+            st.tuples(st.sampled_from("abcd"), st.sampled_from(TASKS[:4]), st.sampled_from(WAYS)),
+            min_size=2,
+            max_size=8,
+        ),
+        number=numbers,
+    )
+    def ticks(self, wanted: list[tuple[str, str, str]], number: int) -> None:
+        """Many in one write: each sees what those before it have added."""
+        for storage in self.storages:
+            storage.watermarks(dict.fromkeys("abcd"), NOON)
+        made: list[Tick] = []
+        places = dict(self.places)
+        for key, task, way in wanted:
+            made.append(self.new_tick(key, places[key], task, way, number))
+            places[key] += way != "late"
+            if way == "twice":
+                made.append(made[-1]._replace(schedule="a", expected=places["a"], tick=places["a"] + 1))
+                places["a"] += 1
+        verdicts = [storage.tick(made) for storage in self.storages]
+        self.same(verdicts)
+        for tick, verdict in zip(made, verdicts[0], strict=True):
+            self.places[tick.schedule] = verdict.watermark
+
+    def new_tick(self, key: str, place: int, task: str, way: str, number: int) -> Tick:
+        expected = place - (way == "late")
+        run = self.new(task, number, tick=place + 1, schedule=key, trigger=Trigger.SCHEDULE)
+        refused = None if way == "allow" else run._replace(state=State.SKIPPED, reason="overlap")
+        if way == "paused":
+            run, refused = run._replace(state=State.SKIPPED, reason="paused"), None
+        overlap = way if way in ("queue", "replace") else "skip"
+        return Tick(key, expected, expected + 1, place + 2, run, refused, overlap=overlap)
 
     @rule(most=st.integers(0, 6), limit=st.integers(1, 4), age=st.sampled_from((0, HOUR, DAY)))
     def prune(self, most: int, limit: int, age: int) -> None:

@@ -15,8 +15,9 @@ import pytest
 from jobrunner.durations import DAY, HOUR
 from jobrunner.model import State
 from jobrunner.plan import Retention
-from jobrunner.storage import RunFilter, open_storage
+from jobrunner.storage import RunFilter, Tick, Verdict, open_storage
 from jobrunner.storage.sqlite import SqliteStorage
+from jobrunner.storage.sqlite.many import AT_ONCE
 from jobrunner.storage.sqlite.settles import BLOCK
 from jobrunner.testing.desk import NOON, Desk, a_locked_run, a_pause, a_run, a_tick, locked
 
@@ -186,6 +187,27 @@ def test_a_tick_and_a_cancel_read_only_by_index(full: Desk, storage: SqliteStora
         storage.cancel([run.id], NOON)
         storage.run(run.id)
     assert listener.scans() == []
+
+
+def test_many_ticks_of_one_moment_have_hardly_more_statements_than_one(
+    desk: Desk, storage: SqliteStorage
+) -> None:
+    """No more than two for each fifty of them: their rows and their watermarks."""
+    counts = []
+    for size in (1, 10 * AT_ONCE):
+        ticks = [ticking(f"of-{size}-{number}") for number in range(size)]
+        storage.watermarks(dict.fromkeys(tick.schedule for tick in ticks), NOON)
+        with Listener(storage) as listener:
+            verdicts = storage.tick(ticks)
+        assert verdicts == [Verdict(NOON + 1, True)] * size
+        assert listener.scans() == []
+        counts.append(len(listener.heard))
+    assert counts[1] <= counts[0] + 2 * 10
+
+
+def ticking(task: str) -> Tick:
+    run = a_run(task, schedule=task, tick=NOON + 1)
+    return a_tick(1)._replace(schedule=task, run=run, refused=run._replace(state=State.SKIPPED))
 
 
 def test_retention_reads_only_by_index(full: Desk, storage: SqliteStorage) -> None:

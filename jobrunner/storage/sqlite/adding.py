@@ -7,11 +7,10 @@ import threading
 from collections.abc import Callable, Sequence
 
 from ...errors import PayloadError
-from ...model import NewRun, State
+from ...model import NewRun
 from .database import Database
 from .faults import is_poison
-from .rows import INSERT, new_row
-from .schema import LARGE
+from .rows import INSERT, is_plain, new_row
 from .waits import Changes, add_all, resolve_all
 
 
@@ -126,7 +125,7 @@ def _add(connection: sqlite3.Connection, runs: Sequence[NewRun]) -> list[bool] |
 
 def _add_at_once(connection: sqlite3.Connection, runs: Sequence[NewRun]) -> list[bool] | None:
     """The fast way; None (and nothing is written) when it is not as simple as that."""
-    if len(runs) == 1 or not all(map(_is_plain, runs)):
+    if len(runs) == 1 or not all(map(is_plain, runs)):
         return None
     if connection.executemany(INSERT, map(new_row, runs)).rowcount == len(runs):
         return [True] * len(runs)
@@ -140,12 +139,3 @@ def _add_each(connection: sqlite3.Connection, runs: Sequence[NewRun]) -> list[bo
     added = add_all(connection, runs, now, changes)
     resolve_all(connection, changes, now)
     return added
-
-
-def _is_plain(run: NewRun) -> bool:
-    """Whether its row is all there is to it."""
-    is_short = 0 < len(run.payload) <= LARGE
-    return is_short and run.unique is None and run.pipeline is None and run.state not in _ENTANGLED
-
-
-_ENTANGLED = frozenset({State.WAITING, State.SUCCEEDED})  # with edges of their own, or with a result

@@ -8,19 +8,23 @@ from typing import Any
 
 from ...model import FINAL, Attempt, Edge, NewRun, Run, State, Trigger
 from ..attempts import all_attempts
+from .many import Many
 from .schema import LARGE
 
 Row = tuple[object, ...]
 
 PAYLOAD, RESULT, ERROR = 0, 1, 2  # keys in `bodies`: seq * 4 + one of these
 
-INSERT = """
+_ADD = Many(
+    """
     insert into runs (id, task, state, trigger, lane, pool, due_at, created_at, payload, priority, expires_at,
         schedule, tick, missed, reason, policy, options, cause, detail, finished_at, outcome, result,
         unique_key, joins, pipeline, pipeline_name, step, compose)
-    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    on conflict do nothing
-"""
+    """,
+    28,
+    "on conflict do nothing",
+)
+INSERT = _ADD.one
 
 RUN = """
     seq, id, task, state, reason, trigger, schedule, tick, missed, due_at, created_at, started_at,
@@ -53,6 +57,20 @@ def insert(connection: sqlite3.Connection, run: NewRun) -> bool:
             put_body(connection, seq, kind, text)
     put_edges(connection, seq, run.after)
     return True
+
+
+def insert_plain(connection: sqlite3.Connection, runs: Sequence[NewRun]) -> None:
+    """Add runs that are plain; one whose id is there already stays as it is."""
+    _ADD.write(connection, [new_row(run) for run in runs])
+
+
+def is_plain(run: NewRun) -> bool:
+    """Whether its row is all there is to it."""
+    is_short = 0 < len(run.payload) <= LARGE
+    return is_short and run.unique is None and run.pipeline is None and run.state not in _ENTANGLED
+
+
+_ENTANGLED = frozenset({State.WAITING, State.SUCCEEDED})  # with edges of their own, or with a result
 
 
 def put_edges(connection: sqlite3.Connection, seq: int, edges: Sequence[Edge]) -> None:

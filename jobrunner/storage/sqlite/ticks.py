@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ...durations import Micros
-from ...model import NewRun, Reason, State
+from ...model import FINAL, NewRun, Reason, State
 from .. import Tick, Verdict
 from ..overlap import Standing, behind, is_in_the_way, is_superseded, naming
+from ..stretches import stretches
+from .many import Many
+from .rows import insert_plain, is_plain
 from .waits import Changes, add_all, cancel, holder_of, resolve_all, seq_of
 
 # Whether a run, or one of a pipeline's steps, waits for another run to end.
@@ -54,6 +58,18 @@ _STANDING = f"""
 """  # noqa: S608 - constants
 
 
+_WATERMARKS = "select key, watermark from schedules where key in (select value from json_each(?))"
+_MOVE = Many("insert or replace into schedules (key, watermark, next_at)", 3)
+
+# Of these tasks those that have any run that is not final: few, where ticks do not pile up.
+_LIVE = """
+    select value from json_each(?)
+    where exists (select 1 from runs indexed by runs_live where task = value and finished_at is null)
+"""
+
+_BEHIND_OTHERS = frozenset({"queue", "replace"})
+
+
 def watermarks(
     connection: sqlite3.Connection, keys: Mapping[str, Micros | None], now: Micros
 ) -> dict[str, Micros]:
@@ -81,24 +97,76 @@ def forget_all_but(connection: sqlite3.Connection, keep: Collection[str]) -> Non
 
 def tick_all(connection: sqlite3.Connection, ticks: Sequence[Tick]) -> list[Verdict]:
     """Account for ticks, in this order: a later one sees the runs of those before it."""
-    return [_tick(connection, tick) for tick in ticks]
+    verdicts = _move_all(connection, ticks)
+    mine = [
+        tick if verdict.accounted else tick._replace(run=None)
+        for tick, verdict in zip(ticks, verdicts, strict=True)
+    ]
+    holders = [holder for part in stretches(mine, _is_plain) for holder in _enter_all(connection, part)]
+    return [
+        verdict if holder is None else verdict._replace(holder=holder)
+        for verdict, holder in zip(verdicts, holders, strict=True)
+    ]
 
 
-def _tick(connection: sqlite3.Connection, tick: Tick) -> Verdict:
-    row = connection.execute("select watermark from schedules where key = ?", (tick.schedule,)).fetchone()
-    if row is not None and row[0] != tick.expected:
-        return Verdict(row[0], accounted=False)
-    connection.execute(
-        "insert or replace into schedules (key, watermark, next_at) values (?, ?, ?)",
-        (tick.schedule, tick.tick, tick.next_at),
+def _move_all(connection: sqlite3.Connection, ticks: Sequence[Tick]) -> list[Verdict]:
+    """Move the watermarks that are where they are expected to be."""
+    keys = json.dumps([tick.schedule for tick in ticks])
+    marks: dict[str, Micros] = dict(connection.execute(_WATERMARKS, (keys,)).fetchall())
+    moved: dict[str, tuple[str, Micros, Micros | None]] = {}
+    verdicts = []
+    for tick in ticks:
+        mark = marks.get(tick.schedule, tick.expected)
+        is_expected = mark == tick.expected
+        if is_expected:
+            mark = marks[tick.schedule] = tick.tick
+            moved[tick.schedule] = (tick.schedule, mark, tick.next_at)
+        verdicts.append(Verdict(mark, is_expected))
+    _MOVE.write(connection, list(moved.values()))
+    return verdicts
+
+
+def _is_plain(tick: Tick) -> bool:
+    if tick.run is None:
+        return True
+    return not tick.members and tick.overlap not in _BEHIND_OTHERS and is_plain(tick.run)
+
+
+def _enter_all(connection: sqlite3.Connection, part: Sequence[Tick]) -> list[str | None]:
+    """Add the runs of a stretch of ticks, or what stands for them; the ids of the runs in their way."""
+    if len(part) == 1:
+        return [_enter(connection, part[0])]
+    holders = _holders(connection, [tick.run for tick in part if tick.refused is not None and tick.run])
+    found = [
+        None if tick.refused is None or tick.run is None else holders.get(tick.run.task) for tick in part
+    ]
+    _add_plain(
+        connection, [run for tick, holder in zip(part, found, strict=True) if (run := _row(tick, holder))]
     )
-    holder = None if tick.run is None else _enter(connection, tick, tick.run)
-    return Verdict(tick.tick, accounted=True, holder=holder)
+    return found
 
 
-def _enter(connection: sqlite3.Connection, tick: Tick, run: NewRun) -> str | None:
+def _row(tick: Tick, holder: str | None) -> NewRun | None:
+    """What a plain tick adds."""
+    return tick.run if holder is None or tick.refused is None else naming(tick.refused, holder)
+
+
+def _holders(connection: sqlite3.Connection, runs: Sequence[NewRun]) -> dict[str, str]:
+    """By task, the runs in the way of these, which are of different tasks."""
+    if not runs:
+        return {}
+    asked = json.dumps([run.task for run in runs])
+    live = {task for (task,) in connection.execute(_LIVE, (asked,)).fetchall()}
+    found = {run.task: _first(connection, run) for run in runs if run.task in live}
+    return {task: holder for task, holder in found.items() if holder is not None}
+
+
+def _enter(connection: sqlite3.Connection, tick: Tick) -> str | None:
     """Add the tick's run, or what stands for it; the id of a run in its way."""
-    if tick.overlap in ("queue", "replace"):
+    run = tick.run
+    if run is None:
+        return None
+    if tick.overlap in _BEHIND_OTHERS:
         return _enter_behind(connection, tick, run)
     first = None if tick.refused is None else _first(connection, run)
     if tick.refused is not None and first is not None:
@@ -148,3 +216,10 @@ def _add(connection: sqlite3.Connection, runs: Sequence[NewRun]) -> None:
         first = first._replace(unique=None)
     add_all(connection, [first, *runs[1:]], first.created_at, changes)
     resolve_all(connection, changes, first.created_at)
+
+
+def _add_plain(connection: sqlite3.Connection, runs: Sequence[NewRun]) -> None:
+    insert_plain(connection, runs)
+    ended = [run for run in runs if run.state in FINAL]
+    if ended:
+        resolve_all(connection, Changes(ended=[run.id for run in ended]), ended[0].created_at)
