@@ -93,6 +93,7 @@ def _small_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "COPIED_PAGES", 20)
     monkeypatch.setattr(upkeep, "LONGEST_LOG", 40_000)
     monkeypatch.setattr(upkeep, "STEP", 10_000)
+    monkeypatch.setattr(upkeep, "COPIED_WRITES", 3)
 
 
 def noted_history(

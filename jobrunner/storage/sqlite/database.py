@@ -124,6 +124,11 @@ class Database:
             if self._connection is not None:
                 self._connection.execute("pragma wal_autocheckpoint = 0")
 
+    def copy_log(self) -> None:
+        """Copy as much of the log as can be; what is written next begins it anew, if that was all."""
+        with self.lock, self._faults():
+            self._connected().execute("pragma wal_checkpoint(passive)").fetchall()
+
     def cut_log(self) -> None:
         """Copy all of the log and make its file empty, unless readers or writers are in the way."""
         with self.lock, self._faults():
