@@ -651,6 +651,26 @@ def test_an_exchange_needs_no_more_statements_for_more_runs(counted: PostgresSto
     assert numbers[2] <= 14
 
 
+def test_a_wake_up_is_six_statements_from_the_claim(counted: PostgresStorage, postgres_url: str) -> None:
+    """Begin, look around, read the heads, take, look ahead, commit: nobody looks first whether to write."""
+    desk = Desk(counted)
+    with closing(PostgresStorage.open(postgres_url)) as client:
+        client.add([a_run()])
+    assert is_readable(counted, timeout=PATIENCE)
+    counted.woken()
+    claims: list[Claim] = []
+    assert statements_of(lambda: claims.extend(desk.claim())) == 6
+    assert len(claims) == 1
+
+
+def test_a_turn_with_nothing_to_do_is_four_statements_and_takes_no_lock(
+    counted: PostgresStorage, postgres_url: str
+) -> None:
+    desk = Desk(counted)
+    with closing(PostgresStorage.open(postgres_url)) as other, other._database.writing():
+        assert statements_of(desk.turn) == 4
+
+
 def test_an_enqueue_needs_three_statements(counted: PostgresStorage) -> None:
     counted.add([a_run()])
     assert statements_of(lambda: counted.add([a_run() for _ in range(100)])) == 3

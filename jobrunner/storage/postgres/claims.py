@@ -11,7 +11,7 @@ from ...model import Claim, Reason
 from .. import ExchangeRequest, Rate, Rules
 from .. import lanes as shared
 from ..lanes import MOST_PASSED, NOBODY, Choice, Effort, Floor, Held, OpenLane, Others
-from . import waits
+from . import owners, waits
 from .arrays import columns, literal
 from .database import Connection, Turn
 
@@ -26,8 +26,10 @@ _TIMED_OUT = (
     "state = 'waiting' and expires_at is not null and joins is not null and expires_at <= %(now)s"
     " and cancel_reason is null"
 )
+_TO_END = "state = 'running' and cancel_reason is not null and owner = %(owner)s"
+_IN_FORCE = "until is null or until > %(now)s"
 
-# What a turn has to know before it writes, in one look. A loose index scan finds the lanes: one step for
+# What a turn has to know before it claims, in one look. A loose index scan finds the lanes: one step for
 # each, however many runs wait in it.
 _SURVEY = f"""
     with recursive lanes (lane) as (
@@ -38,14 +40,15 @@ _SURVEY = f"""
         where lanes.lane is not null
     )
     select
+        (select host from supervisors where id = %(owner)s and left_at is null and not lost),
         (select number from facts where name = 'control version'),
         exists (select 1 from runs where {_DUE}) or exists (select 1 from runs where {_LATE})
             or exists (select 1 from runs where {_TIMED_OUT}),
         array(select lane from lanes where lane is not null),
-        array(select target from pauses where until is null or until > %(now)s)
+        array(select target from pauses where {_IN_FORCE}),
+        array(select target from revocations where {_IN_FORCE} order by target),
+        array(select once from revocations where {_IN_FORCE} order by target)
 """  # noqa: S608 - conditions
-
-_REVOKED = "select target, once from revocations where until is null or until > %s"
 
 _HELD = """
     select name, count(*)
@@ -148,37 +151,40 @@ _EXPIRE = f"""
 
 _TIME_OUT = f"select id from runs where {_TIMED_OUT} order by expires_at limit {MOST_EXPIRED}"  # noqa: S608
 
-_CANCELS = """
-    select seq, claim_no from runs
-    where state = 'running' and cancel_reason is not null and owner = %s
-    order by seq
-"""
-
-_NEXT = """
-    select least(
-        (select min(due_at) from runs where state in ('scheduled', 'retrying')),
-        (select min(expires_at) from runs
-            where state = 'queued' and expires_at is not null and claim_no = 0),
-        (select min(expires_at) from runs
-            where state = 'waiting' and expires_at is not null and joins is not null
-                and cancel_reason is null),
-        (select min(until) from pauses where until > %s)
-    )
-"""
+# Which running runs are to end, and when something is due: read after a claim, since it changes both.
+_AHEAD = f"""
+    select
+        array(select seq from runs where {_TO_END} order by seq),
+        array(select claim_no from runs where {_TO_END} order by seq),
+        least(
+            (select min(due_at) from runs where state in ('scheduled', 'retrying')),
+            (select min(expires_at) from runs
+                where state = 'queued' and expires_at is not null and claim_no = 0),
+            (select min(expires_at) from runs
+                where state = 'waiting' and expires_at is not null and joins is not null
+                    and cancel_reason is null),
+            (select min(until) from pauses where until > %(now)s))
+"""  # noqa: S608 - a condition
 
 
 class Survey(NamedTuple):
-    """What a turn has to know before it writes."""
+    """What a turn has to know before it claims."""
 
+    host: str  # the owner's
     version: int  # the control version
     is_time: bool  # something is due, or too late
     lanes: list[str]  # in which runs wait
     paused: list[str]
+    revoked: list[str]
+    once: list[bool]  # for each of these, whether its first run uses the mark up
 
 
-def survey(turn: Turn) -> Survey:
-    row = turn.connection.execute(_SURVEY, {"now": turn.now}).fetchone()
-    return Survey(*(row or (0, False, [], [])))
+def survey(turn: Turn, owner: str) -> Survey:
+    """Look around for this owner. Raises OwnerLost when it is not in force."""
+    row = turn.connection.execute(_SURVEY, {"now": turn.now, "owner": owner}).fetchone()
+    if row is None or row[0] is None:
+        raise owners.lost(owner)
+    return Survey(*row)
 
 
 class Passed(NamedTuple):
@@ -227,7 +233,7 @@ def _held(connection: Connection, rules: Rules, seen: Survey, now: Micros) -> He
     rates = shared.rated(rules, seen.lanes)
     return Held(
         paused=frozenset(seen.paused),
-        revoked=dict(connection.execute(_REVOKED, (now,)).fetchall()),
+        revoked=dict(zip(seen.revoked, seen.once, strict=True)),
         locks=dict(connection.execute(_HELD).fetchall()) if locks else {},
         starts=_starts(connection, rates, now) if rates else {},
     )
@@ -329,15 +335,18 @@ def with_inputs(connection: Connection, claims: list[Claim]) -> list[Claim]:
     return [claim._replace(inputs=tuple(inputs.get(claim.seq, ()))) for claim in claims]
 
 
-def cancels(connection: Connection, owner: str) -> list[tuple[int, int]]:
-    """The claims of this owner whose runs a client wants cancelled."""
-    return [(seq, claim_no) for seq, claim_no in connection.execute(_CANCELS, (owner,)).fetchall()]
+class Ahead(NamedTuple):
+    """What lies before an owner."""
+
+    cancels: list[tuple[int, int]]  # its claims whose runs a client wants cancelled
+    due: Micros | None  # when time will change something: a run due, one too late, a pause over
 
 
-def next_due(turn: Turn) -> Micros | None:
-    """When time will change something: a run due, one too late, a pause over."""
-    row = turn.connection.execute(_NEXT, (turn.now,)).fetchone()
-    return row[0] if row else None
+def ahead(turn: Turn, owner: str) -> Ahead:
+    """What lies before this owner after its turn."""
+    row = turn.connection.execute(_AHEAD, {"now": turn.now, "owner": owner}).fetchone()
+    seqs, claim_nos, due = row or ((), (), None)
+    return Ahead(list(zip(seqs, claim_nos, strict=True)), due)
 
 
 def claimed_by(connection: Connection, owner: str) -> list[Claim]:

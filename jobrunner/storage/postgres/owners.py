@@ -68,17 +68,21 @@ def _is_taken(turn: Turn, owner: str, *, alone: bool) -> bool:
     return any(alone or OwnerStatus(**json.loads(status)).alone for (status,) in living)
 
 
-def demand_in_force(connection: Connection, owner: str) -> str:
-    """The owner's host. Raises OwnerLost unless it entered, has not left, and was not declared dead."""
+def demand_in_force(connection: Connection, owner: str) -> None:
+    """Raises OwnerLost unless it entered, has not left, and was not declared dead."""
     row = connection.execute(
-        "select host from supervisors where id = %s and left_at is null and not lost", (owner,)
+        "select 1 from supervisors where id = %s and left_at is null and not lost", (owner,)
     ).fetchone()
     if row is None:
-        raise OwnerLost(
-            f"supervisor {owner} is no longer the owner of this storage",
-            help="it must end what it runs; it goes on under a new id",
-        )
-    return str(row[0])
+        raise lost(owner)
+
+
+def lost(owner: str) -> OwnerLost:
+    """What is raised for an owner that is not in force."""
+    return OwnerLost(
+        f"supervisor {owner} is no longer the owner of this storage",
+        help="it must end what it runs; it goes on under a new id",
+    )
 
 
 def heartbeat(turn: Turn, owner: str, status: OwnerStatus, given: Micros) -> None:

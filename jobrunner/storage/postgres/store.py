@@ -54,6 +54,7 @@ class PostgresStorage:
         self._ear: Ear | None = None
         self._pools = shared.Pools()
         self._process = os.getpid()
+        self._is_told = False  # somebody said that there is something to do: no turn has looked since then
         self._looks = 0  # at the count of changes
         self._seen_changes = database.changes()
 
@@ -153,6 +154,7 @@ class PostgresStorage:
     def tick(self, ticks_: Sequence[Tick]) -> list[Verdict]:
         runs = [tick.run for tick in ticks_ if tick.run is not None]
         given = max((run.created_at for run in runs), default=None)
+        self._is_told |= bool(runs)
         try:
             with self._database.writing(given, tells=bool(runs)) as turn:
                 return ticks.tick_all(turn, ticks_)
@@ -190,7 +192,8 @@ class PostgresStorage:
             control.publish(turn, owner, catalogue, keep)
 
     def exchange(self, request: ExchangeRequest) -> Exchange:
-        if not request.settled and not request.started:
+        is_told, self._is_told = self._is_told, False
+        if not (is_told or request.settled or request.started):
             with self._database.reading(request.now) as turn:
                 idle = self._idle(turn, request)
             if idle is not None:
@@ -206,8 +209,7 @@ class PostgresStorage:
 
     def _idle(self, turn: Turn, request: ExchangeRequest) -> Exchange | None:
         """The answer to a turn that writes nothing; None when there is something to write."""
-        owners.demand_in_force(turn.connection, request.owner)
-        seen = claims.survey(turn)
+        seen = claims.survey(turn, request.owner)
         if seen.is_time:
             return None
         if seen.version != request.control_version:
@@ -217,30 +219,29 @@ class PostgresStorage:
 
     def _exchange(self, request: ExchangeRequest, settle: Settling) -> Exchange:
         with self._database.writing(request.now) as turn:
-            host = owners.demand_in_force(turn.connection, request.owner)
             settles.mark_started(turn.connection, request.started)
             done = settle(turn.connection, request.settled, turn.now)
-            seen, passed = self._move_on(turn, done)
+            seen, passed = self._move_on(turn, done, request.owner)
             choice = shared.Choice()
             claimed: list[Claim] = []
             if seen.version == request.control_version:
                 choice = claims.choose(turn, request, seen, self._pools.used(request.rules))
-                claimed = claims.take(turn, choice, request, host)
+                claimed = claims.take(turn, choice, request, seen.host)
             turn.tells = done.frees or passed.frees or bool(choice.strangers)
             refused = [each for each, held in zip(request.settled, done.held, strict=True) if not held]
             return self._answer(
                 turn, request, seen.version, claimed, refused, choice=choice, more=passed.more
             )
 
-    def _move_on(self, turn: Turn, done: settles.Settled) -> tuple[claims.Survey, claims.Passed]:
+    def _move_on(self, turn: Turn, done: settles.Settled, owner: str) -> tuple[claims.Survey, claims.Passed]:
         """What time and the ends of others bring about; and how things are then."""
-        seen, passed = claims.survey(turn), claims.Passed()
+        seen, passed = claims.survey(turn, owner), claims.Passed()
         if seen.is_time:
             passed = claims.pass_time(turn)
         ended, born = [*done.ended, *passed.ended], [*done.born, *passed.born]
         frees = waits.resolve_all(turn.connection, ended, born, turn.now)
         if frees or seen.is_time:
-            seen, passed = claims.survey(turn), passed._replace(frees=passed.frees or frees)
+            seen, passed = claims.survey(turn, owner), passed._replace(frees=passed.frees or frees)
         return seen, passed
 
     def _answer(
@@ -254,11 +255,11 @@ class PostgresStorage:
         choice: shared.Choice | None = None,
         more: bool = False,
     ) -> Exchange:
-        due = claims.next_due(turn)
+        cancels, due = claims.ahead(turn, request.owner)
         return Exchange(
             claimed=claimed or [],
             refused=refused or [],
-            cancels=claims.cancels(turn.connection, request.owner),
+            cancels=cancels,
             control_version=version,
             next_due=due if choice is None else shared.earliest(due, choice.reopens),
             more=more or (choice is not None and choice.more),
@@ -358,7 +359,7 @@ class PostgresStorage:
 
     def woken(self) -> None:
         if self._ear is not None:
-            self._ear.hush()
+            self._is_told |= self._ear.hush()
 
     def changed(self) -> bool:
         has_listened_anew = self._ear is not None and self._ear.listen()
