@@ -265,7 +265,7 @@ class SameAnswers(RuleBasedStateMachine):
         text = f'"{number}\\n\u007f\u00fc\u20ac\U0001f600/"'
         more: dict[State, dict[str, Any]] = {
             State.RETRYING: {"due_at": self.time + 10 * SECOND},
-            State.SUCCEEDED: {"result": text},
+            State.SUCCEEDED: {"result": text, "pid": number % 4 or None},
             State.FAILED: {"error": text},
             State.CANCELLED: {"outcome": "cancelled", "reason": "cancelled"},
             State.WAITING: self.grown(claim, follow),
@@ -438,6 +438,8 @@ class SameAnswers(RuleBasedStateMachine):
             self.same([[run.id for run in storage.runs(which)] for storage in self.storages])
         self.same([[s.owner.id for s in storage.supervisors(0) if s.alive] for storage in self.storages])
         self.same([without_seqs(storage) for storage in self.storages])
+        held = [desk.storage.claimed_by(desk.owner) for desk in self.desks]
+        self.same([[claim._replace(seq=0) for claim in claims] for claims in held])
 
     @invariant()
     def no_lock_has_more_holders_than_slots(self) -> None:

@@ -207,9 +207,9 @@ def test_the_namespace_of_a_newer_jobrunner_is_refused(project: Project, own_ser
     with closing(open_storage(own_server.url)) as storage:
         Desk(storage)
     with own_server.client() as client:
-        assert client.get("{jobrunner}:format") == "1"
-        client.set("{jobrunner}:format", "2")
-    assert "made by a newer jobrunner (format 2, this one knows 1)" in refused(project, own_server.url, 1)
+        assert client.get("{jobrunner}:format") == "2"
+        client.set("{jobrunner}:format", "3")
+    assert "made by a newer jobrunner (format 3, this one knows 2)" in refused(project, own_server.url, 1)
     with closing(open_storage(f"{own_server.url}?namespace=another")) as storage:
         assert storage.runs(RunFilter()) == []
 

@@ -142,7 +142,9 @@ def _summary(task: str, found: Mapping[str, Any], recent: int) -> TaskSummary:
         waiting_retry=run("retrying"),
         current=run("current"),
         last=run("last"),
-        recent=tuple((State(state), int(failures)) for _, state, failures, *_ in reversed(ended[:recent])),
+        recent=tuple(
+            (State(state), int(failures or 0)) for _, state, failures, *_ in reversed(ended[:recent])
+        ),
         typical=_median(took),
     )
 

@@ -16,7 +16,9 @@ _HIGHEST = 2**53  # what is compared is a double in Lua
 Row = Mapping[str, str]
 
 _BORN = tuple(
-    name for name in NewRun._fields if name not in ("after", "replaces", "priority", "state", "trigger")
+    name
+    for name in NewRun._fields
+    if name not in ("after", "replaces", "priority", "missed", "state", "trigger")
 )
 _NUMBERS = (
     *("seq", "missed", "due_at", "created_at", "started_at", "finished_at", "expires_at", "claim_no"),
@@ -59,8 +61,11 @@ def _new_row(run: NewRun) -> dict[str, str]:
     for value in row.values():
         value.encode()
     moment_of(max(abs(run.due_at), abs(run.created_at), abs(run.expires_at or 0)))
-    row |= {"state": run.state.value, "trigger": run.trigger.value, "priority": text_of(run.priority)}
-    row |= {"rank": rank_of(run.priority), "claim_no": "0", "attempt": "0", "failures": "0", "crashes": "0"}
+    row |= {"state": run.state.value, "trigger": run.trigger.value, "claim_no": "0", "attempt": "0"}
+    if run.priority:
+        row |= {"priority": text_of(run.priority), "rank": rank_of(run.priority)}
+    if run.missed:
+        row["missed"] = text_of(run.missed)
     if run.replaces:
         row["replaces"] = "1"
     if run.state is State.WAITING:
@@ -120,19 +125,21 @@ def _settle_row(settle: Settle) -> list[object]:
     ]
 
 
-_SUCCESS = ("outcome", "started_at", "reason", "result", "error", "exit_code", "signal", "pid", "output")
+_SUCCESS = ("started_at", "reason", "error", "exit_code", "signal", "pid", "output")
 
 
 def _plain_success(settle: Settle) -> list[object]:
     """The hot path; what the claim has written (attempt, failures, crashes) stands."""
-    flat = ["state", "succeeded", "finished_at", text_of(settle.ended_at)]
+    flat: list[str] = []
     for name in _SUCCESS:
         value = getattr(settle, name)
         if value is not None:
             flat += (name, text_of(value))
-    "".join(flat).encode()
+    "".join((settle.result or "", *flat)).encode()
     moment_of(abs(settle.ended_at))
-    return [str(settle.seq), str(settle.claim_no), settle.owner, settle.id, flat]
+    ended_at = text_of(settle.ended_at)
+    result = False if settle.result is None else settle.result
+    return [str(settle.seq), str(settle.claim_no), settle.owner, settle.id, ended_at, result, flat]
 
 
 _ATTEMPT = ("outcome", "started_at", "exit_code", "signal", "pid", "output", "error")
@@ -170,12 +177,16 @@ def _rule_text(rule: TaskRule) -> str:
 def run_of(row: Row) -> Run:
     """A run from its row."""
     values: dict[str, Any] = dict.fromkeys(Run._fields)
+    state = State(row["state"])
     values.update((name, row[name]) for name in Run._fields if name in row)
     for name in _NUMBERS:
         if values[name] is not None:
             values[name] = int(values[name])
-    values["missed"] = values["missed"] or 0
-    values["state"], values["trigger"] = State(row["state"]), Trigger(row["trigger"])
+    for name in ("missed", "priority", "failures", "crashes"):
+        values[name] = values[name] or 0
+    values["state"], values["trigger"] = state, Trigger(row["trigger"])
+    values["outcome"] = values["outcome"] or ("ok" if state is State.SUCCEEDED else None)
+    values["owner"] = values["owner"] if state is State.RUNNING else None
     values["cancel_requested"] = "cancel" in row
     return Run(**values)
 
@@ -198,8 +209,17 @@ def claim_of(values: Sequence[Any]) -> Claim:
     return Claim._make((*head, *origin, refused, pipeline, pipeline_name, step, compose, inputs))
 
 
+def first_claim_of(values: Sequence[Any]) -> Claim:
+    """The first claim of a run, from what was noted when it was added (rows.lua: first_claim_of)."""
+    seq, priority, due_at, created_at, tick, missed, run_id, task, payload, trigger, pool, *rest = values
+    policy, options, cause = (text or None for text in rest)
+    head = (seq, run_id, task, 1, 1, 0, 0, payload, priority, due_at, created_at)
+    origin = (trigger, pool, tick, missed, policy, options, cause)
+    return Claim._make((*head, *origin, None, None, None, None, None, ()))
+
+
 def claims_of(text: str) -> list[Claim]:
-    return [claim_of(values) for values in json.loads(text)]
+    return [(first_claim_of if len(each) == 14 else claim_of)(each) for each in json.loads(text)]
 
 
 def _input_of(values: Sequence[Any]) -> Input:

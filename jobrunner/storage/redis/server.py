@@ -17,7 +17,7 @@ from .faults import translated
 from .scripts import script
 
 OLDEST = (6, 2)
-FORMAT = 1  # of the keys and of what lies under them; `format` says it, once a supervisor has been there
+FORMAT = 2  # of the keys and of what lies under them; `format` says it, once a supervisor has been there
 LARGE = 1024 * 1024  # bytes of a call that may take the server long: thousands of runs at once
 LARGE_TIMEOUT = 60.0  # seconds
 CONNECT_TIMEOUT, ANSWER_TIMEOUT = 5.0, 8.0  # seconds: a black hole is noticed, and left, within 15 s

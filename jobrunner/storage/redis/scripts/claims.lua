@@ -151,6 +151,16 @@ local function lane_of(lane, head)
   return rule and rule.lane == lane and not floor.paused[own] and lane or own
 end
 
+-- What is known of a run by its first claim alone (see `first_claim_of`): `says`.
+local function ready_head(place, seq, text)
+  local first = string.find(text, '\n', 1, true)
+  local second = string.find(text, '\n', first + 1, true)
+  return {
+    seq = seq, place = place, is_late = false, id = string.sub(text, 1, first - 1),
+    task = string.sub(text, first + 1, second - 1), says = string.sub(text, second + 1),
+  }
+end
+
 -- The row at a place in a lane, with what the choice notes beside it: `place`, `is_late`, `taken`, `refused`.
 local function head_of(place)
   local head = whole_row(unpad(string.sub(place, -16)))
@@ -168,6 +178,19 @@ local function glance_at(place)
   return head
 end
 
+-- What is known of the runs at these places without a look at their rows; false: nothing.
+local function ready_heads(places)
+  local seqs = {}
+  for i, place in ipairs(places) do
+    seqs[i] = unpad(string.sub(place, -16))
+  end
+  local heads = #seqs > 0 and call('HMGET', P .. 'ready', unpack(seqs)) or {}
+  for i, text in ipairs(heads) do
+    heads[i] = text and ready_head(places[i], seqs[i], text)
+  end
+  return heads
+end
+
 -- Read a lane's heads; true when it was left before its end.
 local function read(lane, heads, strangers)
   local left, moved, start = lane.limit, 0, 0
@@ -177,8 +200,9 @@ local function read(lane, heads, strangers)
     if #places == 0 and start == 0 then
       call('SREM', P .. 'lanes', lane.name)
     end
-    for _, place in ipairs(places) do
-      local head = moved == 0 and head_of(place) or glance_at(place)
+    local ready = ready_heads(places)
+    for i, place in ipairs(places) do
+      local head = ready[i] or (moved == 0 and head_of(place) or glance_at(place))
       local home = lane_of(lane.name, head)
       if home ~= lane.name then
         strangers[#strangers + 1] = { seq = head.seq, place = place, lane = lane.name, home = home }
@@ -189,7 +213,8 @@ local function read(lane, heads, strangers)
       elseif left == 0 then
         return true
       else
-        head = moved == 0 and head or head_of(place)
+        head = (moved == 0 or head.says) and head or head_of(place)
+        head.lane = lane.name
         if not head.is_late then
           heads[#heads + 1] = head
           left = left - 1
@@ -337,14 +362,42 @@ end
 -- In the order of `rows.claim_of`.
 local function claim_of(r)
   return {
-    r.id, r.task, r.claim_no, r.attempt, r.failures, r.crashes, r.payload, r.priority, r.due_at, r.created_at,
-    r.trigger, r.pool, r.tick or false, r.missed, r.policy or false, r.options or false, r.cause or false,
+    r.id, r.task, r.claim_no, r.attempt, r.failures or '0', r.crashes or '0', r.payload, r.priority or '0', r.due_at, r.created_at,
+    r.trigger, r.pool, r.tick or false, r.missed or '0', r.policy or false, r.options or false, r.cause or false,
     r.pipeline or false, r.pipeline_name or false, r.step or false, r.compose or false, r.seq, r.refused or false,
     r.compose and inputs_of(r.after) or nil,
   }
 end
 
+-- A run of which no more than its first claim is known: what it says stands.
+local function take_ready(head, owner, host)
+  local seq, of_task = head.seq, 'task:' .. head.task
+  leave_place('state:queued', seq)
+  leave_place(of_task .. ':queued', seq)
+  leave_place('lane:' .. head.lane, head.place)
+  drop_note('ready', seq)
+  call('HSET', P .. 'run:' .. seq, 'state', 'running', 'owner', owner, 'host', host, 'claim_no', '1', 'attempt', '1')
+  take_place('state:running', seq, seq)
+  take_place(of_task .. ':running', seq, seq)
+  head.claim_no = '1'
+  note('held:' .. owner, seq, fence_of(head))
+  dirty = true
+  return head.says
+end
+
+-- All of a run that is bound to something after all: a lock that it takes, or finds busy.
+local function in_full(head)
+  local whole_head = whole_row(head.seq)
+  whole_head.place, whole_head.taken, whole_head.refused = head.place, head.taken, head.refused
+  return whole_head
+end
+
 local function take(head, owner, host)
+  if head.says and not (head.taken or head.refused) then
+    return take_ready(head, owner, host)
+  elseif head.says then
+    head = in_full(head)
+  end
   local key = P .. 'run:' .. head.seq
   leave(head)
   if head.claim_no ~= '0' then
@@ -359,7 +412,7 @@ local function take(head, owner, host)
     call('HSET', key, 'lock', head.lock)
   end
   arrive(head)
-  return claim_of(head)
+  return cjson.encode(claim_of(head))
 end
 
 -- Send strangers where they belong: nothing else of them changes.
@@ -456,7 +509,7 @@ function operations.exchange()
   end
   allow_growth()
   mark_started(request.started)
-  local refused = settle_all(request.settled)
+  local refused = settle_all(request.settled, request.owner)
   local more = promote()
   more = expire() or more
   ripple()
@@ -469,13 +522,13 @@ function operations.exchange()
     more = more or choice.more
   end
   rings = rings or (frees and call('SCARD', P .. 'lanes') > 0)
-  return { 'done', encoded(claims), refused, cancels_of(request.owner), version, next_due(), more and 1 or 0,
+  return { 'done', '[' .. table.concat(claims, ',') .. ']', refused, cancels_of(request.owner), version, next_due(), more and 1 or 0,
     int(NOW), limited_tasks() }
 end
 
 function operations.claimed_by()
   local claims = {}
-  for _, seq in ipairs(call('ZRANGE', P .. 'own:' .. request.owner, 0, -1)) do
+  for _, seq in ipairs(running_under(request.owner)) do
     claims[#claims + 1] = claim_of(whole_row(seq))
   end
   return encoded(claims)
@@ -511,6 +564,8 @@ function operations.acquire()
   end
   locks[#locks + 1] = request.lock
   call('HSET', P .. 'run:' .. r.seq, 'locks', cjson.encode(locks))
+  call('HDEL', P .. 'held:' .. r.owner, r.seq)
+  call('ZADD', P .. 'own:' .. r.owner, r.seq, r.seq)
   call('SADD', P .. 'lock:' .. request.lock, r.seq)
   dirty = true
   return 1

@@ -27,6 +27,7 @@ local dirty = false -- whether anything was written that others should look at
 local frees = false -- whether a run became claimable, or a lock free
 local rings = false -- whether supervisors must look, whatever else is there
 local finals = {} -- ids of the runs that became final, or went: nobody has looked who waits for them
+local ends = {} -- id and state of each of the runs that became final: nobody was told
 local fresh = {} -- SEQ of the runs that wait: nobody has looked what for
 
 local function int(number)
@@ -64,10 +65,12 @@ end
 -- The places of many rows, written together: one command for each set of them, not one for each row. While
 -- they are gathered nobody may read a place; what is gathered leaves its places before it takes new ones.
 
-local gathered -- { left = { key -> members }, taken = { key -> scores and members }, joined = { key -> members } }
+-- { left = { key -> members }, taken = { key -> scores and members }, joined = { key -> members },
+--   dropped = { key -> names }, noted = { key -> names and values } }
+local gathered
 
 local function gather()
-  gathered = gathered or { left = {}, taken = {}, joined = {} }
+  gathered = gathered or { left = {}, taken = {}, joined = {}, dropped = {}, noted = {} }
 end
 
 local function list_of(places, key)
@@ -92,7 +95,9 @@ local function write_gathered()
   gathered = nil
   if found then
     write_places('ZREM', found.left)
+    write_places('HDEL', found.dropped)
     write_places('ZADD', found.taken)
+    write_places('HSET', found.noted)
     for key, members in pairs(found.joined) do
       for member in pairs(members) do
         call('SADD', P .. key, member)
@@ -116,6 +121,24 @@ local function leave_place(key, member)
     list[#list + 1] = member
   else
     call('ZREM', P .. key, member)
+  end
+end
+
+local function note(key, name, value)
+  if gathered then
+    local list = list_of(gathered.noted, key)
+    list[#list + 1], list[#list + 2] = name, value
+  else
+    call('HSET', P .. key, name, value)
+  end
+end
+
+local function drop_note(key, name)
+  if gathered then
+    local list = list_of(gathered.dropped, key)
+    list[#list + 1] = name
+  else
+    call('HDEL', P .. key, name)
   end
 end
 

@@ -47,6 +47,7 @@ local function input_of(id)
   for i, name in ipairs(INPUT) do
     found[name] = values[i]
   end
+  found.outcome = found.outcome or (found.state == 'succeeded' and 'ok')
   return found
 end
 

@@ -18,13 +18,13 @@ end
 
 local function forget(owner)
   call('ZREM', P .. 'supervisors', owner)
-  call('DEL', P .. 'supervisor:' .. owner, P .. 'wanted:' .. owner)
+  call('DEL', P .. 'supervisor:' .. owner, P .. 'wanted:' .. owner, P .. 'held:' .. owner)
 end
 
 local function forget_the_oldest()
   local surplus = call('ZCARD', P .. 'supervisors') - KEPT
   for _, owner in ipairs(surplus > 0 and call('ZRANGE', P .. 'supervisors', 0, surplus - 1) or {}) do
-    local is_needed = in_office(owner) or call('EXISTS', P .. 'own:' .. owner) == 1
+    local is_needed = in_office(owner) or #running_under(owner) > 0
     if not is_needed and call('GET', P .. 'published') ~= owner then
       forget(owner)
     end
@@ -100,7 +100,7 @@ function operations.orphans()
   local found = {}
   for _, owner in ipairs(call('ZRANGE', P .. 'supervisors', 0, -1)) do
     if owner ~= request.owner and not in_office(owner) then
-      for _, seq in ipairs(call('ZRANGE', P .. 'own:' .. owner, 0, -1)) do
+      for _, seq in ipairs(running_under(owner)) do
         found[#found + 1] = { seq, call('HGET', P .. 'supervisor:' .. owner, 'info') }
       end
     end

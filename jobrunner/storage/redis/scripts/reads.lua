@@ -138,6 +138,29 @@ local function ended_since(key)
   return limited(call('ZCOUNT', P .. key, int(NOW - DAY), '+inf'))
 end
 
+local MOST_RANKS = 1000 -- of a lane that are looked at
+
+-- When the first of the runs that wait in a lane was due: of each rank the first is looked at.
+local function oldest_of(lane)
+  local oldest, from = math.huge, '-'
+  for _ = 1, MOST_RANKS do
+    local place = call('ZRANGEBYLEX', P .. 'lane:' .. lane, from, '+', 'LIMIT', 0, 1)[1]
+    if not place then
+      break
+    end
+    oldest, from = math.min(oldest, tonumber(string.sub(place, 21, 40))), '(' .. string.sub(place, 1, 20) .. ':'
+  end
+  return oldest
+end
+
+local function oldest_due()
+  local oldest = math.huge
+  for _, lane in ipairs(call('SMEMBERS', P .. 'lanes')) do
+    oldest = math.min(oldest, oldest_of(lane))
+  end
+  return oldest < math.huge and int(oldest) or nil
+end
+
 function operations.overview()
   local found = { counts = {}, tasks = {} }
   for _, state in ipairs(request.states) do
@@ -146,7 +169,7 @@ function operations.overview()
   for _, task in ipairs(request.tasks) do
     found.tasks[task] = summary_of(task)
   end
-  found.oldest = first_score('queued') < math.huge and int(first_score('queued')) or nil
+  found.oldest = oldest_due()
   found.ok, found.failed = ended_since('ended:succeeded'), ended_since('ended:failed')
   found.retried = ended_since('retried')
   return cjson.encode(found)

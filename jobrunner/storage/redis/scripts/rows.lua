@@ -1,12 +1,18 @@
 -- Runs: a hash each, and the places where a run is found by its state.
 --
+-- In a row stands what is not 0: priority (and its rank), missed, failures, crashes; that a success has the
+-- outcome `ok` goes without saying, and an owner counts of a running row.
+--
 --   run:SEQ            the row                     id           id -> SEQ
 --   ids, sdi           id:SEQ, and reversed: runs by the beginning and by the end of their ids
 --   runs               SEQ of all                  created      SEQ by created_at
 --   state:S            SEQ in state S              task:T:S     SEQ of task T in state S
 --   lane:L             rank, due, SEQ: queued      lanes        the lanes in which runs wait
---   queued             SEQ by due_at               due          SEQ by due_at: scheduled, retrying
---   expiry             SEQ by expires_at           own:O        SEQ that run under owner O
+--   due                SEQ by due_at: scheduled, retrying
+--   ready              SEQ -> what its claim says: queued, never claimed, and bound to nothing else
+--   held:O             SEQ -> claim, id and task: runs under owner O, and has no lock, no unique key
+--   own:O              SEQ: the others that run under owner O
+--   expiry             SEQ by expires_at
 --   lock:N             SEQ that hold lock N        unique       key -> SEQ of its holder
 --   done, done:T       SEQ by finished_at          ended:S      the same of the succeeded, the failed
 --   pipe:ID            SEQ of the steps            ticking:T    SEQ: scheduled with a tick of its own
@@ -50,12 +56,27 @@ local function whole_row(seq)
   return found.id and found or nil
 end
 
+-- SEQ of what runs under this owner, the first enqueued first.
+local function running_under(owner)
+  local found = call('ZRANGE', P .. 'own:' .. owner, 0, -1)
+  for _, seq in ipairs(call('HKEYS', P .. 'held:' .. owner)) do
+    local r = row(seq, { 'id', 'state', 'owner' })
+    if r and r.state == 'running' and r.owner == owner then -- an older jobrunner may have ended it
+      found[#found + 1] = seq
+    end
+  end
+  table.sort(found, by_number)
+  return found
+end
+
 local function seq_of(id)
   return call('HGET', P .. 'id', id) or nil
 end
 
+local PLAIN_RANK = '09223372036854775808' -- of priority 0
+
 local function place_in_lane(r)
-  return r.rank .. string.rep('0', 20 - #r.due_at) .. r.due_at .. pad(r.seq)
+  return (r.rank or PLAIN_RANK) .. string.rep('0', 20 - #r.due_at) .. r.due_at .. pad(r.seq)
 end
 
 local function expires_in(r)
@@ -79,7 +100,7 @@ end
 local leaving = {
   queued = function(r)
     leave_place('lane:' .. r.lane, place_in_lane(r))
-    leave_place('queued', r.seq)
+    drop_note('ready', r.seq)
   end,
   scheduled = function(r)
     leave_place('due', pad(r.seq))
@@ -92,6 +113,7 @@ local leaving = {
   end,
   running = function(r)
     leave_place('own:' .. r.owner, r.seq)
+    drop_note('held:' .. r.owner, r.seq)
     if r.cancel then
       call('SREM', P .. 'wanted:' .. r.owner, r.seq)
     end
@@ -130,14 +152,23 @@ local function end_of(r)
     call('HDEL', P .. 'unique', r.unique)
   end
   finals[#finals + 1] = r.id
-  call('PUBLISH', P .. 'end:' .. r.id, r.state)
+  ends[#ends + 1], ends[#ends + 2] = r.id, r.state
+end
+
+-- Whether the end of a running row concerns nothing but itself.
+local function is_unbound(r)
+  return not (r.lock or r.locks or r.unique or string.find(r.id, '\n', 1, true))
+end
+
+-- What a settle must know to be taken; the task stands behind it.
+local function fence_of(r)
+  return r.claim_no .. '\n' .. r.id .. '\n' .. r.task
 end
 
 local arriving = {
   queued = function(r)
     take_place('lane:' .. r.lane, 0, place_in_lane(r))
     join_set('lanes', r.lane)
-    take_place('queued', r.due_at, r.seq)
     frees = true
   end,
   scheduled = function(r)
@@ -150,6 +181,10 @@ local arriving = {
     take_place('due', r.due_at, pad(r.seq))
   end,
   running = function(r)
+    if is_unbound(r) then
+      note('held:' .. r.owner, r.seq, fence_of(r))
+      return
+    end
     take_place('own:' .. r.owner, r.seq, r.seq)
     if r.lock then
       call('SADD', P .. 'lock:' .. r.lock, r.seq)
@@ -221,6 +256,21 @@ local function change(r, new)
   arrive(r)
 end
 
+local MOST_READY = 2048 -- bytes of a payload that lies in `ready` too
+
+local function is_ready(r)
+  return r.state == 'queued' and not (r.expires_at or r.unique or r.pipeline or r.after or r.join or r.compose)
+    and #r.payload <= MOST_READY and not string.find(r.id .. r.task, '\n', 1, true)
+end
+
+-- The claim of a run that has just been added, in the order of `rows.first_claim_of`; its id and task before it.
+local function first_claim_of(r)
+  local texts = cjson.encode({ r.id, r.task, r.payload, r.trigger, r.pool, r.policy or false, r.options or false,
+    r.cause or false })
+  return r.id .. '\n' .. r.task .. '\n[' .. r.seq .. ',' .. (r.priority or '0') .. ',' .. r.due_at .. ',' .. r.created_at
+    .. ',' .. (r.tick or 'null') .. ',' .. (r.missed or '0') .. ',' .. string.sub(texts, 2)
+end
+
 -- Add a row as it was given: names and values.
 local function insert(r)
   r.replaces = nil
@@ -248,7 +298,9 @@ local function insert(r)
   end
   join_set('tasks', r.task)
   arrive(r)
-  if r.state == 'waiting' then
+  if is_ready(r) then
+    note('ready', r.seq, first_claim_of(r))
+  elseif r.state == 'waiting' then
     tie(r)
   end
 end
@@ -275,6 +327,7 @@ local function remove(r)
   call('HDEL', P .. 'id', r.id)
   call('ZREM', P .. 'ids', r.id .. ':' .. r.seq)
   untie(r)
+  call('HDEL', P .. 'ready', r.seq) -- of a run that an older jobrunner has claimed
   call('DEL', P .. 'att:' .. r.seq, P .. 'run:' .. r.seq)
   finals[#finals + 1] = r.id
   dirty = true

@@ -13,7 +13,7 @@ local function is_repeated(r, s)
   if r.id ~= s[4] or r.claim_no ~= s[2] or r.state == 'running' then
     return false
   end
-  return FINAL[r.state] or (r.attempt == s[6] and r.failures == s[7] and r.crashes == s[8])
+  return FINAL[r.state] or (r.attempt == s[6] and (r.failures or '0') == s[7] and (r.crashes or '0') == s[8])
 end
 
 local function keep_attempt(r, s)
@@ -94,8 +94,17 @@ local function settle(s)
   return true
 end
 
--- The hot path: a success that nothing follows, as {seq, claim_no, owner, id, names and values to be written}.
--- A row that holds more than its slot, or is wanted, takes the other way.
+-- The hot path: a success that nothing follows, as {seq, claim_no, owner, id, ended_at, result or false, other
+-- names and values to be written}.
+local function write_success(s)
+  local key = P .. 'run:' .. s[1]
+  if s[6] then
+    call('HSET', key, 'state', 'succeeded', 'finished_at', s[5], 'result', s[6], unpack(s[7]))
+  else
+    call('HSET', key, 'state', 'succeeded', 'finished_at', s[5], unpack(s[7]))
+  end
+end
+
 local function finish(s)
   local r = whole_row(s[1])
   if not r then
@@ -105,24 +114,70 @@ local function finish(s)
   end
   gather()
   leave(r)
-  local key, flat = P .. 'run:' .. r.seq, s[5]
-  call('HSET', key, unpack(flat))
+  write_success(s)
   if r.lock or r.locks then
-    call('HDEL', key, 'owner', 'lock', 'locks')
-  else
-    call('HDEL', key, 'owner')
+    call('HDEL', P .. 'run:' .. r.seq, 'lock', 'locks')
   end
-  for i = 1, #flat, 2 do
-    r[flat[i]] = flat[i + 1]
-  end
+  r.state, r.finished_at, r.result = 'succeeded', s[5], s[6]
   arrive(r)
   return true
 end
 
-local function settle_all(settles)
-  local refused = {}
+-- The settles of this owner that ask for no look at a row: plain successes of runs that are bound to nothing.
+local function held_ones(settles, owner)
+  local places, seqs, found = {}, {}, {}
   for i, s in ipairs(settles) do
-    if not (#s == 5 and finish or settle)(s) then
+    if #s == 7 and s[3] == owner then
+      places[#places + 1], seqs[#seqs + 1] = i, s[1]
+    end
+  end
+  if #seqs == 0 or call('EXISTS', P .. 'wanted:' .. owner) == 1 then
+    return found
+  end
+  for start = 1, #seqs, 1000 do
+    local fences = call('HMGET', P .. 'held:' .. owner, unpack(seqs, start, math.min(start + 999, #seqs)))
+    for i, fence in ipairs(fences) do
+      found[places[start + i - 1]] = fence
+    end
+  end
+  return found
+end
+
+-- The same as `finish`, by what is noted of a run that is held.
+local function finish_held(s, fence)
+  local first = s[2] .. '\n' .. s[4] .. '\n'
+  if string.sub(fence, 1, #first) ~= first then
+    return false
+  end
+  local seq, task, ended_at = s[1], string.sub(fence, #first + 1), s[5]
+  local of_task = 'task:' .. task
+  local padded = pad(seq)
+  gather()
+  leave_place('state:running', seq)
+  leave_place(of_task .. ':running', seq)
+  drop_note('held:' .. s[3], seq)
+  write_success(s)
+  take_place('state:succeeded', seq, seq)
+  take_place(of_task .. ':succeeded', seq, seq)
+  take_place('done', ended_at, padded)
+  take_place('done:' .. task, ended_at, padded)
+  take_place('ended:succeeded', ended_at, seq)
+  if s[6] then
+    take_place('results', ended_at, padded)
+  end
+  finals[#finals + 1] = s[4]
+  ends[#ends + 1], ends[#ends + 2] = s[4], 'succeeded'
+  dirty = true
+  return true
+end
+
+-- `owner`: who asks, where that is known.
+local function settle_all(settles, owner)
+  local refused, held, done = {}, owner and held_ones(settles, owner) or {}, {}
+  for i, s in ipairs(settles) do
+    if held[i] and not done[s[1]] and finish_held(s, held[i]) then
+      done[s[1]] = true
+    elseif not (#s == 7 and finish or settle)(s) then
       refused[#refused + 1] = i
     end
   end
