@@ -158,10 +158,10 @@ class OutputFile:
     """
 
     def __init__(self, root: str, run_id: str, attempt: int, *, max_size: int) -> None:
-        self._path = output_path(root, run_id, attempt)
+        self._place = (root, run_id, attempt)
         self._shape = _shape_for(max_size)
         self._fd = -1
-        self._sizes = {Stream.STDOUT: 0, Stream.STDERR: 0}
+        self._sizes: dict[Stream, int] = {}
         self._position = 0  # bytes written by the attempt
         self._turn = 0
         self._used = 0
@@ -170,7 +170,7 @@ class OutputFile:
 
     def write(self, stream: Stream, data: bytes) -> None:
         """Keep these bytes: a follower sees them at once."""
-        self._sizes[stream] += len(data)
+        self._sizes[stream] = self._sizes.get(stream, 0) + len(data)
         view, end = memoryview(data), self._position + len(data)
         try:
             while view:
@@ -191,7 +191,7 @@ class OutputFile:
             self._fd = -1
         if not self._position:
             return None
-        sizes = {stream.value: size for stream, size in self._sizes.items()}
+        sizes = {each.value: self._sizes.get(each, 0) for each in (Stream.STDOUT, Stream.STDERR)}
         return json.dumps({**sizes, "dropped": self.dropped}, separators=(",", ":"))
 
     @property
@@ -237,7 +237,7 @@ class OutputFile:
     def _open(self) -> None:
         if self._shape.head <= _FRAME.size:
             raise OSError(errno.ENOSPC, "nothing is to be kept")
-        fd = _create(self._path)
+        fd = _create(output_path(*self._place))
         try:
             _put(fd, _HEADER.pack(_MAGIC, *self._shape, 0), 0)
         except OSError:

@@ -33,12 +33,11 @@ class Capture:
         self._stdout = bytearray()
         self._too_long = False
         self._stderr = bytearray()
-        redactor = redactor_of(task.secrets)
-        self._clean = {stream: RedactedStream(redactor) for stream in (Stream.STDOUT, Stream.STDERR)}
+        self._clean = _cleaners(task)
 
     def take(self, stream: Stream, data: bytes) -> None:
         """Keep these bytes."""
-        if self._task.secrets:
+        if self._clean:
             data = self._clean[stream].feed(data)
         self._keep(stream, data)
 
@@ -96,6 +95,13 @@ class Capture:
         if len(text) == ERROR_TAIL:
             text = text.partition(b"\n")[2] or text
         return text.decode(errors="backslashreplace").strip()
+
+
+def _cleaners(task: Task) -> dict[Stream, RedactedStream]:
+    if not task.secrets:
+        return {}
+    redactor = redactor_of(task.secrets)
+    return {stream: RedactedStream(redactor) for stream in (Stream.STDOUT, Stream.STDERR)}
 
 
 def _limit(task: Task) -> int:

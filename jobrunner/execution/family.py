@@ -18,6 +18,8 @@ from .environment import OWNER, RUN_ID
 
 _OWNER: Final = f"{OWNER}=".encode()
 _RUN_ID: Final = f"{RUN_ID}=".encode()
+_START: Final = 19  # field 22 of /proc/PID/stat, counted from the third one (proc(5))
+_LONGEST_STAT: Final = 2048  # bytes: 50 numbers and a name
 _KTHREADD: Final = 2  # the parent of the kernel's own threads, which have no environment
 
 
@@ -50,12 +52,18 @@ EXEC_TRIES: Final = 4  # looks at a process, a millisecond apart, that may be in
 
 def process(pid: int) -> Process | None:
     """The process that has this pid now."""
-    raw = _read(f"/proc/{pid}/stat")
-    if not raw:
+    fields = _stat(pid)
+    if fields is None:
         return None
-    # The name stands in parentheses and may hold both parentheses and spaces: the last one ends it.
-    fields = raw[raw.rindex(b")") + 2 :].split()
-    return Process(pid, fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+    return Process(
+        pid, fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[_START])
+    )
+
+
+def start_of(pid: int) -> int:
+    """When the process began, in clock ticks since boot; 0 where nothing tells."""
+    fields = _stat(pid)
+    return 0 if fields is None else int(fields[_START])
 
 
 def processes() -> dict[int, Process]:
@@ -102,6 +110,22 @@ def _value(environment: bytes, name: bytes) -> str:
     if at < 0:
         return ""
     return environment[at + 1 + len(name) :].partition(b"\0")[0].decode(errors="replace")
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """The fields of /proc/PID/stat from the third one on. One read gives all of it: each command pays."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        raw = os.read(fd, _LONGEST_STAT)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    # The name stands in parentheses and may hold both parentheses and spaces: the last one ends it.
+    return raw[raw.rindex(b")") + 2 :].split(None, _START + 1) if raw else None
 
 
 def _read(path: str) -> bytes | None:

@@ -10,7 +10,6 @@ import json
 import os
 import select
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from ..plan import Pool
 from . import Call
 from .environment import command_environment
 from .family import Mark, Process, relatives
+from .forking import Launch, Streams, start
 from .launch import launch_of
 from .leftovers import KILL, TERM, end_all
 from .process import added_path, with_path
@@ -53,12 +53,10 @@ def start_command(call: Call, prepared: Prepared) -> Spawned:
     try:
         stdin = stdin_of(call.task, opened)
         launch = launch_of(call.task, argv, environment, identity=identity, opened=opened)
-        process = subprocess.Popen(
-            launch.argv, stdin=stdin, cwd=launch.cwd, env=launch.environment, pass_fds=launch.passed
-        )
+        pid = start(launch, Streams(stdin), is_leader=False)
         if launch.status >= 0:
             opened.remove(launch.status)
-        return Spawned(process, -1, -1, environment.get("PATH", os.defpath), launch.status)
+        return Spawned(pid, -1, -1, environment.get("PATH", os.defpath), launch.status)
     except (OSError, ValueError) as error:
         raise CouldNotStart(why(error, argv, call.task.cwd, environment)) from None
     finally:
@@ -86,19 +84,21 @@ def start_callable(
     }
     python = pool.python or sys.executable
     memory = os.memfd_create("call")
+    opened = [memory]
     try:
         os.write(memory, json.dumps(order).encode())
         os.lseek(memory, 0, os.SEEK_SET)
         argv = [python, "-P", "-m", _ALONE, str(memory)]
         environment = {**with_path(base, added), **_marks(call)}
-        process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, cwd="/", env=environment, pass_fds=(memory,)
-        )
-        return Spawned(process, -1, -1, "")
+        opened.append(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        launch = Launch(argv, environment, "/", (memory,))
+        pid = start(launch, Streams(opened[-1]), is_leader=False)
+        return Spawned(pid, -1, -1, "")
     except OSError as error:
         raise CouldNotStart(f"cannot run {python}: {(error.strerror or '').lower()}") from None
     finally:
-        os.close(memory)
+        for fd in opened:
+            os.close(fd)
 
 
 def _marks(call: Call) -> dict[str, str]:

@@ -29,6 +29,7 @@ from .family import runs_alive
 FOLDER = "journal"
 LONGEST = 1024 * 1024  # bytes; a longer journal is written anew, without what is over
 NEW = ".new"
+_encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 
 
 class Spawn(NamedTuple):
@@ -185,7 +186,7 @@ class Journal:
 
 
 def _text(*lines: Sequence[object]) -> bytes:
-    return "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode()
+    return "".join([_encode(line) + "\n" for line in lines]).encode()
 
 
 def _remove_if_abandoned(path: Path) -> None:

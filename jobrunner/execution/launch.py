@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from ..durations import SECOND
 from ..plan import Limits, Task
+from .forking import Launch
 from .identity import Identity
 
 RESOURCES: Final[Mapping[str, int]] = {
@@ -28,24 +29,13 @@ RESOURCES: Final[Mapping[str, int]] = {
     "core": resource.RLIMIT_CORE,
 }
 _LAUNCHER: Final = str(Path(__file__).with_name("launcher.py"))
-_NO_LIMITS: Final = Limits()
+_NOTHING: Final = (None, None, None, None, Limits())
 _LARGEST_REASON: Final = 4096
-
-
-class Launch(NamedTuple):
-    """What `Popen` is given. `status` is the reading end of the launcher's pipe, -1 without a launcher."""
-
-    argv: list[str]
-    environment: Mapping[str, str]
-    cwd: str
-    passed: tuple[int, ...] = ()
-    status: int = -1
 
 
 def needs_launcher(task: Task) -> bool:
     """Whether something is to be set that only the process itself can set."""
-    keys = (task.user, task.group, task.umask, task.nice)
-    return any(key is not None for key in keys) or task.limits != _NO_LIMITS
+    return (task.user, task.group, task.umask, task.nice, task.limits) != _NOTHING
 
 
 def launch_of(

@@ -16,6 +16,8 @@ from .family import Mark, Process, living, mark_of, process, processes, relative
 from .journal import Journal, Past
 
 _PR_SET_CHILD_SUBREAPER: Final = 36  # prctl(2)
+_MOST_PIDS: Final = 65536  # bytes of one read of a list of children
+_SURELY_ALL: Final = 2048  # bytes: a list that goes on is broken off where a page is full, not before
 
 GRACE: Micros = SECOND // 2  # from TERM to KILL for what a dead supervisor left (recovery has 2 s in all)
 PATIENCE: Micros = SECOND  # after KILL: what is alive then cannot be ended now
@@ -83,10 +85,10 @@ class Orphans:
     def _pids(self) -> list[int]:
         if self._children < 0:
             return [each.pid for each in processes().values() if each.parent == os.getpid()]
-        raw, size = b"", -1
-        while len(raw) != size:  # the kernel gives a page at a time
-            size = len(raw)
-            raw += os.pread(self._children, 65536, size)
+        raw = part = os.pread(self._children, _MOST_PIDS, 0)
+        while len(part) > _SURELY_ALL:  # the kernel gives a page at a time
+            part = os.pread(self._children, _MOST_PIDS, len(raw))
+            raw += part
         return [int(pid) for pid in raw.split()]
 
     def _origin(self, pid: int) -> tuple[int, str]:

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import signal
-import subprocess
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,13 +17,15 @@ from ..codec import decode_arguments
 from ..durations import SECOND
 from ..errors import PayloadError
 from ..plan import Task
-from . import Call, family
+from . import Call
 from .environment import command_environment
+from .family import start_of
+from .forking import Streams, start
 from .identity import Identity, UnknownAccount, home_variables, identity_of
 from .launch import denied, failure_in, launch_of, words_of
 
 LONGEST_TEXT: Final = 128 * 1024  # bytes, its ending NUL included: the kernel's MAX_ARG_STRLEN
-OWN_SIGNALS: Final = (signal.SIGPIPE, signal.SIGXFSZ)  # ignored by Python; `Popen` gives them back
+OWN_SIGNALS: Final = (signal.SIGPIPE, signal.SIGXFSZ)  # ignored by Python; given back at the start
 
 
 class BadArguments(Exception):
@@ -136,20 +137,16 @@ class Spawned:
     So long, its pid can belong to nobody else, nor can a session of that number.
     """
 
-    __slots__ = ("_process", "_status", "path", "pid", "pidfd", "start", "stderr", "stdout")
+    __slots__ = ("_status", "path", "pid", "pidfd", "start", "stderr", "stdout")
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], stdout: int, stderr: int, path: str, status: int = -1
-    ) -> None:
-        self._process = process
+    def __init__(self, pid: int, stdout: int, stderr: int, path: str, status: int = -1) -> None:
         self._status = status  # the pipe of the launcher; -1 without one
         self.path = path  # the PATH that it got
-        self.pid = process.pid
+        self.pid = pid
         self.stdout = stdout
         self.stderr = stderr
-        self.pidfd = os.pidfd_open(process.pid)
-        itself = family.process(process.pid)
-        self.start = 0 if itself is None else itself.start  # clock ticks since boot
+        self.pidfd = os.pidfd_open(pid)
+        self.start = start_of(pid)  # clock ticks since boot
 
     def exit(self) -> Exit | None:
         """How it ended; None while it runs. Leaves it uncollected."""
@@ -170,7 +167,6 @@ class Spawned:
     def collect(self) -> None:
         """Let the kernel forget it. Its pipes are left to whoever reads them."""
         self._wait(os.WEXITED | os.WNOHANG)
-        self._process.returncode = 0  # or `Popen` would wait for it when it is thrown away
         os.close(self.pidfd)
         if self._status >= 0:
             os.close(self._status)
@@ -241,20 +237,8 @@ def spawn(call: Call, prepared: Prepared) -> Spawned:
         stdout, child_stdout = _pipe(opened)
         stderr, child_stderr = _pipe(opened)
         launch = launch_of(call.task, argv, environment, identity=identity, opened=opened)
-        # No preexec_fn, user or group: with one of them `Popen` forks, which costs ten times as much.
-        process = subprocess.Popen(
-            launch.argv,
-            stdin=stdin,
-            stdout=child_stdout,
-            stderr=child_stderr,
-            cwd=launch.cwd,
-            env=launch.environment,
-            start_new_session=True,
-            close_fds=True,
-            pass_fds=launch.passed,
-            restore_signals=True,
-        )
-        spawned = _watched(process, stdout, stderr, _path(environment), launch.status)
+        pid = start(launch, Streams(stdin, child_stdout, child_stderr), is_leader=True)
+        spawned = _watched(pid, stdout, stderr, _path(environment), launch.status)
         for kept in {stdout, stderr, launch.status} & set(opened):
             opened.remove(kept)
         return spawned
@@ -265,13 +249,13 @@ def spawn(call: Call, prepared: Prepared) -> Spawned:
             os.close(fd)
 
 
-def _watched(process: subprocess.Popen[bytes], stdout: int, stderr: int, path: str, status: int) -> Spawned:
+def _watched(pid: int, stdout: int, stderr: int, path: str, status: int) -> Spawned:
     """The process with its pidfd; without one it could not be waited for, so it is ended again."""
     try:
-        return Spawned(process, stdout, stderr, path, status)
+        return Spawned(pid, stdout, stderr, path, status)
     except OSError:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        os.killpg(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED)
         raise
 
 
@@ -279,7 +263,8 @@ def stdin_of(task: Task, opened: list[int]) -> int:
     """The descriptor that a command reads; what is to be closed is put into `opened`."""
     text = task.stdin
     if text is None:
-        return subprocess.DEVNULL
+        opened.append(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        return opened[-1]
     memory = os.memfd_create("stdin")
     opened.append(memory)
     with open(memory, "wb", closefd=False) as file:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from jobrunner.durations import MILLISECOND, SECOND
+from jobrunner.durations import MILLISECOND
 from jobrunner.model import Cause
 from jobrunner.plain import to_plain
 from tests.builders import NOON, a_pool, a_task
@@ -300,19 +300,3 @@ def test_a_command_leads_a_session_of_its_own_in_its_folder(slots: Slots, tmp_pa
     folder, ids = slots.written(call).decode().splitlines()
     assert folder == str(tmp_path)
     assert {int(each) for each in ids.split()} == {end.pid}
-
-
-def test_commands_are_not_started_by_a_slow_fork(slots: Slots, monkeypatch: pytest.MonkeyPatch) -> None:
-    # vfork is what makes spawning from a large process cheap; Popen takes it only without certain options.
-    given: list[dict[str, object]] = []
-    import subprocess
-
-    real = subprocess.Popen
-
-    def noting(*args: Any, **options: Any) -> Any:
-        given.append(options)
-        return real(*args, **options)
-
-    monkeypatch.setattr(subprocess, "Popen", noting)
-    assert slots.run(a_call("true", timeout=60 * SECOND)).outcome == "ok"
-    assert not {"preexec_fn", "user", "group", "extra_groups", "umask"} & set(given[0])
