@@ -16,6 +16,7 @@ from jobrunner.model import State
 from jobrunner.plan import Retention
 from jobrunner.storage import RunFilter, Storage, open_storage
 from jobrunner.storage.redis.scripts import script
+from jobrunner.storage.redis.server import FORMAT
 from jobrunner.storage.redis.store import RedisStorage
 from jobrunner.testing import LeasedStorageContract
 from jobrunner.testing.desk import NOON, PATIENCE, Desk, Opener, a_run, is_readable
@@ -154,6 +155,41 @@ def test_runs_that_an_older_jobrunner_has_added_and_claimed_are_known(redis_url:
         assert desk.turn([desk.end(claim, pid=1) for claim in claims], want={}).refused == []
         assert {run.state for run in storage.runs(RunFilter())} == {State.SUCCEEDED}
         assert storage.claimed_by(desk.owner) == []
+
+
+def test_what_an_older_jobrunner_has_noted_otherwise_is_taken_over(redis_url: str) -> None:
+    namespace = new_id(NOON)
+    with (
+        closing(RedisStorage.open(f"{redis_url}?namespace={namespace}", server_time=False)) as storage,
+        closing(redis.Redis.from_url(redis_url, decode_responses=True)) as client,
+    ):
+        desk = Desk(storage)
+        cancelled, well, failed = a_run(), a_run(), a_run()
+        storage.add([cancelled, well, failed])
+        storage.cancel([cancelled.id], NOON)
+        first, second = desk.claim(2)
+        desk.turn([desk.end(first, pid=1), desk.end(second, State.FAILED)], want={})
+        day = storage.overview(NOON).day
+        client.rename(f"{{{namespace}}}:ended:cancelled", f"{{{namespace}}}:state:cancelled")
+        client.zadd(f"{{{namespace}}}:state:succeeded", {str(first.seq): 1.0})
+        client.set(f"{{{namespace}}}:format", "1")
+        assert storage.overview(NOON).day.ok == 2
+        Desk(storage, "owner-2")
+        assert storage.overview(NOON).day == day
+        assert (day.ok, day.failed) == (1, 1)
+        assert list(client.scan_iter(f"{{{namespace}}}:state:*")) == []
+        assert client.get(f"{{{namespace}}}:format") == str(FORMAT)
+
+
+def test_the_newest_runs_in_a_state_are_found_among_many_tasks(redis_url: str) -> None:
+    """Each task is looked at no further than is needed, however unevenly its runs lie."""
+    with closing(RedisStorage.open(f"{redis_url}?namespace={new_id(NOON)}", server_time=False)) as storage:
+        few = [a_run(f"few-{number}") for number in range(40)]
+        many = [a_run("many") for _ in range(45)]
+        storage.add([*few[:30], *many, *few[30:]])
+        found = storage.runs(RunFilter(states=(State.QUEUED,), limit=80))
+        assert [run.id for run in found] == [run.id for run in [*few[:30], *many, *few[30:]]][:-81:-1]
+        assert storage.overview(NOON).counts[State.QUEUED] == 85
 
 
 def test_a_run_with_a_lock_more_is_still_its_owners(redis_url: str) -> None:

@@ -42,7 +42,7 @@ def runs(server: Server, which: RunFilter) -> list[Run]:
         return []
     few = _few(server, which)
     if few is None:
-        found = [run for index in _indexes(which) for run in _walk(server, which, index)]
+        found = [run for where in _indexes(which) for run in _walk(server, which, where)]
     else:
         found = list(_fitting(server, which, few))
     return sorted(found, key=lambda run: -run.seq)[: which.limit]
@@ -90,20 +90,20 @@ def fits(run: Run, which: RunFilter) -> bool:
     )
 
 
-def _indexes(which: RunFilter) -> list[str]:
-    """The narrowest indexes that hold every run that fits."""
+def _indexes(which: RunFilter) -> list[dict[str, str]]:
+    """The narrowest indexes, and states, that hold every run that fits."""
     states = [state.value for state in which.states or State]
     if which.tasks:
-        return [f"task:{task}:{state}" for task in which.tasks for state in states]
-    return [f"state:{state}" for state in states] if which.states else ["runs"]
+        return [{"index": f"task:{task}:{state}"} for task in which.tasks for state in states]
+    return [{"state": state} for state in states] if which.states else [{"index": "runs"}]
 
 
-def _walk(server: Server, which: RunFilter, index: str) -> Iterator[Run]:
-    """The newest runs of an index that fit."""
+def _walk(server: Server, which: RunFilter, where: Mapping[str, str]) -> Iterator[Run]:
+    """The newest runs of an index, or in a state, that fit."""
     left, before = which.limit, str(_ENDLESS)
     triggers = dict.fromkeys(which.triggers, True)
     while before and left > 0:
-        request = {"index": index, "before": before, "limit": left, **_span(which)}
+        request = {**where, "before": before, "limit": left, **_span(which)}
         text, before = server.call("walk", request | ({"triggers": triggers} if triggers else {}))
         found = runs_of(text)
         left -= len(found)

@@ -87,6 +87,32 @@ _ENDED = (
 )
 
 
+def settle_rows(settles: Sequence[Settle], owner: str) -> tuple[list[object], bytes]:
+    """The settles of an exchange; beside them, as lines, those in whose place a 0 stands."""
+    lines = [_line(settle) if settle.owner == owner else None for settle in settles]
+    try:
+        beside = "".join(filter(None, lines)).encode()
+    except UnicodeError:
+        return [settle_row(settle) for settle in settles], b""
+    return [0 if line else settle_row(settle) for settle, line in zip(settles, lines, strict=True)], beside
+
+
+_NOTHING = (None,) * 5
+
+
+def _line(settle: Settle) -> str | None:
+    """The plainest end, which is the commonest: nothing to tell but a result and when it was."""
+    seq, claim_no, _, run_id, _, outcome, *_, started_at, ended_at, reason, result, error = settle[:15]
+    exit_code, signal, pid, output, follow = settle[15:20]
+    if outcome != "ok" or follow or started_at is None or pid is None or result == "":
+        return None
+    numbers, told = (started_at, ended_at, pid), (reason, error, exit_code, signal, output)
+    if told != _NOTHING or max(numbers) >= _HIGHEST or min(numbers) <= -_HIGHEST:
+        return None
+    line = f"{seq}\n{claim_no}\n{run_id}\n{ended_at}\n{started_at}\n{pid}\n{result or ''}\n"
+    return line if line.count("\n") == 7 else None
+
+
 def settle_row(settle: Settle) -> list[object]:
     """A settle, or (a row that cannot be stored) its failure instead."""
     try:

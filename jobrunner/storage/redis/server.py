@@ -51,11 +51,14 @@ class Server:
             form = self.client.get(f"{self.prefix}format")
         _demand_format(self.shown, int(form or FORMAT))
 
-    def call(self, operation: str, request: dict[str, object]) -> Any:
-        """Do one operation of the script. Raises the contract's errors, UnicodeEncodeError for bad text."""
+    def call(self, operation: str, request: dict[str, object], *, beside: bytes = b"") -> Any:
+        """Do one operation of the script, with what goes beside its request.
+
+        Raises the contract's errors, UnicodeEncodeError for bad text.
+        """
         text = json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
-        keys = (1, self.prefix, operation, text)
-        client = self.client if len(text) < LARGE else self._patient
+        keys = (1, self.prefix, operation, text, beside)
+        client = self.client if len(text) + len(beside) < LARGE else self._patient
         with translated(self.shown):
             try:
                 dirty, answer = client.execute_command("EVALSHA", script(operation).sha, *keys)

@@ -83,8 +83,10 @@ class RedisStorage:
             raise
         return storage
 
-    def _ask(self, operation: str, now: Micros | None = None, /, **request: object) -> Any:
-        return self._server.call(operation, self._at(now) | request)
+    def _ask(
+        self, operation: str, now: Micros | None = None, beside: bytes = b"", /, **request: object
+    ) -> Any:
+        return self._server.call(operation, self._at(now) | request, beside=beside)
 
     def _at(self, now: Micros | None) -> dict[str, object]:
         """The moment of a call, where the server's own does not count."""
@@ -186,17 +188,19 @@ class RedisStorage:
             raise _lost(owner)
 
     def exchange(self, request: ExchangeRequest) -> Exchange:
+        settled, lines = plain.settle_rows(request.settled, request.owner)
         asked: dict[str, object] = {
             "owner": request.owner,
-            "settled": [plain.settle_row(settle) for settle in request.settled],
+            "settled": settled,
             "started": [plain.started_row(mark) for mark in request.started],
             "want": dict(request.want),
             "rules": self._digest_of(request.rules),
             "control": str(request.control_version),
         }
-        answer = self._ask("exchange", request.now, **asked)
+        answer = self._ask("exchange", request.now, lines, **asked)
         if answer[0] == "rules":
-            answer = self._ask("exchange", request.now, **asked, rule_list=plain.rule_list(request.rules))
+            rule_list = plain.rule_list(request.rules)
+            answer = self._ask("exchange", request.now, lines, **asked, rule_list=rule_list)
         if answer[0] == "lost":
             raise _lost(request.owner)
         _, claims, refused, cancels, version, next_due, more, now, limited = answer

@@ -372,12 +372,10 @@ end
 -- A run of which no more than its first claim is known: what it says stands.
 local function take_ready(head, owner, host)
   local seq, of_task = head.seq, 'task:' .. head.task
-  leave_place('state:queued', seq)
   leave_place(of_task .. ':queued', seq)
   leave_place('lane:' .. head.lane, head.place)
   drop_note('ready', seq)
   call('HSET', P .. 'run:' .. seq, 'state', 'running', 'owner', owner, 'host', host, 'claim_no', '1', 'attempt', '1')
-  take_place('state:running', seq, seq)
   take_place(of_task .. ':running', seq, seq)
   head.claim_no = '1'
   note('held:' .. owner, seq, fence_of(head))
@@ -509,7 +507,7 @@ function operations.exchange()
   end
   allow_growth()
   mark_started(request.started)
-  local refused = settle_all(request.settled, request.owner)
+  local refused = settle_all(with_plain_ones(request.settled, request.owner), request.owner)
   local more = promote()
   more = expire() or more
   ripple()

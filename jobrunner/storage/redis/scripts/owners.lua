@@ -42,6 +42,23 @@ local function is_taken(owner)
   return false
 end
 
+-- What an older jobrunner left in a form of its own: states had places of all tasks' runs, and only the failed
+-- were told from the succeeded by the time of their end.
+local function take_over()
+  for _, state in ipairs({ 'cancelled', 'expired', 'skipped' }) do
+    for _, seq in ipairs(call('ZREVRANGE', P .. 'state:' .. state, 0, COUNT_LIMIT)) do
+      call('ZADD', P .. 'ended:' .. state, call('HGET', P .. 'run:' .. seq, 'finished_at'), seq)
+    end
+  end
+  for _, state in ipairs({ 'waiting', 'scheduled', 'queued', 'running', 'retrying' }) do
+    call('UNLINK', P .. 'state:' .. state)
+  end
+  for state in pairs(FINAL) do
+    call('UNLINK', P .. 'state:' .. state)
+  end
+  call('UNLINK', P .. 'queued', P .. 'ended:succeeded')
+end
+
 function operations.enter()
   local owner = request.owner
   if call('HEXISTS', P .. 'supervisor:' .. owner, 'lost') == 1 then
@@ -50,6 +67,9 @@ function operations.enter()
     return 2
   end
   allow_growth()
+  if call('GET', P .. 'format') == '1' then
+    take_over()
+  end
   call('SET', P .. 'format', request.format)
   call('ZADD', P .. 'supervisors', request.started_at, owner)
   call('HSET', P .. 'supervisor:' .. owner, 'info', request.info, 'host', request.host, 'status',

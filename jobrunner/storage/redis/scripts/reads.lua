@@ -44,10 +44,48 @@ function operations.find()
   return seqs
 end
 
--- One step of a walk back through an index by SEQ: rows that fit, and where to go on (false: at its end).
+local STEP = 500 -- runs that one step looks at
+
+-- SEQ of the newest runs of an index, and whether there are more.
+local function newest_of(index, most)
+  local found = call('ZREVRANGEBYSCORE', P .. index, '(' .. request.before, '-inf', 'LIMIT', 0, most)
+  return found, #found == most
+end
+
+local function by_number_back(a, b)
+  return tonumber(a) > tonumber(b)
+end
+
+-- The same of a state, over all tasks: as far back as all of them were looked at.
+local function newest_in(state)
+  local tasks, seqs, found, least, has_more = call('SMEMBERS', P .. 'tasks'), {}, {}, 0, false
+  local most = math.max(20, math.ceil(STEP / #tasks))
+  for _, task in ipairs(tasks) do
+    local newest, goes_on = newest_of('task:' .. task .. ':' .. state, most)
+    if goes_on then
+      least, has_more = math.max(least, tonumber(newest[most])), true
+    end
+    for _, seq in ipairs(newest) do
+      seqs[#seqs + 1] = seq
+    end
+  end
+  table.sort(seqs, by_number_back)
+  for i, seq in ipairs(seqs) do
+    found[i] = tonumber(seq) >= least and seq or nil
+  end
+  return found, has_more
+end
+
+-- One step of a walk back by SEQ through an index, or all runs in a state: rows that fit, and where to go on
+-- (false: at the end).
 function operations.walk()
-  local found, left, last = {}, 500, false
-  local seqs = call('ZREVRANGEBYSCORE', P .. request.index, '(' .. request.before, '-inf', 'LIMIT', 0, left)
+  local found, last = {}, false
+  local seqs, has_more
+  if request.index then
+    seqs, has_more = newest_of(request.index, STEP)
+  else
+    seqs, has_more = newest_in(request.state)
+  end
   for _, seq in ipairs(seqs) do
     local values = call('HMGET', P .. 'run:' .. seq, 'trigger', 'created_at')
     local created_at = tonumber(values[2] or '0')
@@ -60,7 +98,7 @@ function operations.walk()
       end
     end
   end
-  return { encoded(found), #seqs == left and last or false }
+  return { encoded(found), has_more and last or false }
 end
 
 function operations.created()
@@ -135,7 +173,15 @@ local function summary_of(task)
 end
 
 local function ended_since(key)
-  return limited(call('ZCOUNT', P .. key, int(NOW - DAY), '+inf'))
+  return call('ZCOUNT', P .. key, int(NOW - DAY), '+inf')
+end
+
+local function count_in(state, tasks)
+  local number = 0
+  for _, task in ipairs(tasks) do
+    number = number + call('ZCARD', P .. 'task:' .. task .. ':' .. state)
+  end
+  return limited(number)
 end
 
 local MOST_RANKS = 1000 -- of a lane that are looked at
@@ -163,15 +209,19 @@ end
 
 function operations.overview()
   local found = { counts = {}, tasks = {} }
+  local known = call('SMEMBERS', P .. 'tasks')
   for _, state in ipairs(request.states) do
-    found.counts[state] = limited(call('ZCARD', P .. 'state:' .. state))
+    found.counts[state] = count_in(state, known)
   end
   for _, task in ipairs(request.tasks) do
     found.tasks[task] = summary_of(task)
   end
   found.oldest = oldest_due()
-  found.ok, found.failed = ended_since('ended:succeeded'), ended_since('ended:failed')
-  found.retried = ended_since('retried')
+  local ended, others = ended_since('done'), 0
+  for state in pairs(FINAL) do
+    others = others + ended_since('ended:' .. state)
+  end
+  found.ok, found.failed, found.retried = limited(ended - others), limited(ended_since('ended:failed')), limited(ended_since('retried'))
   return cjson.encode(found)
 end
 

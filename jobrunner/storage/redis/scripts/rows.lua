@@ -6,7 +6,7 @@
 --   run:SEQ            the row                     id           id -> SEQ
 --   ids, sdi           id:SEQ, and reversed: runs by the beginning and by the end of their ids
 --   runs               SEQ of all                  created      SEQ by created_at
---   state:S            SEQ in state S              task:T:S     SEQ of task T in state S
+--   task:T:S           SEQ of task T in state S
 --   lane:L             rank, due, SEQ: queued      lanes        the lanes in which runs wait
 --   due                SEQ by due_at: scheduled, retrying
 --   ready              SEQ -> what its claim says: queued, never claimed, and bound to nothing else
@@ -14,7 +14,7 @@
 --   own:O              SEQ: the others that run under owner O
 --   expiry             SEQ by expires_at
 --   lock:N             SEQ that hold lock N        unique       key -> SEQ of its holder
---   done, done:T       SEQ by finished_at          ended:S      the same of the succeeded, the failed
+--   done, done:T       SEQ by finished_at          ended:S      the same of those that did not succeed
 --   pipe:ID            SEQ of the steps            ticking:T    SEQ: scheduled with a tick of its own
 --   roots:T            SEQ: unfinished pipelines   next:ID      SEQ that wait for the run ID
 --   open:SEQ           ids that SEQ waits for      att:SEQ      earlier attempts
@@ -127,7 +127,6 @@ local leaving = {
 }
 
 local function leave(r)
-  leave_place('state:' .. r.state, r.seq)
   leave_place('task:' .. r.task .. ':' .. r.state, r.seq)
   if expires_in(r) then
     leave_place('expiry', pad(r.seq))
@@ -142,7 +141,7 @@ local function end_of(r)
   if r.state ~= 'skipped' then
     take_place('done:' .. r.task, r.finished_at, pad(r.seq))
   end
-  if r.state == 'succeeded' or r.state == 'failed' then
+  if r.state ~= 'succeeded' then
     take_place('ended:' .. r.state, r.finished_at, r.seq)
   end
   if r.result then
@@ -199,7 +198,6 @@ local arriving = {
 
 local function arrive(r)
   dirty = true
-  take_place('state:' .. r.state, r.seq, r.seq)
   take_place('task:' .. r.task .. ':' .. r.state, r.seq, r.seq)
   if expires_in(r) then
     take_place('expiry', r.expires_at, pad(r.seq))
@@ -311,8 +309,7 @@ local function remove(r)
   leave(r)
   call('ZREM', P .. 'done', padded)
   call('ZREM', P .. 'done:' .. r.task, padded)
-  call('ZREM', P .. 'ended:succeeded', r.seq)
-  call('ZREM', P .. 'ended:failed', r.seq)
+  call('ZREM', P .. 'ended:' .. r.state, r.seq)
   call('ZREM', P .. 'retried', r.seq)
   call('ZREM', P .. 'results', padded)
   if r.unique and call('HGET', P .. 'unique', r.unique) == r.seq then

@@ -123,6 +123,21 @@ local function finish(s)
   return true
 end
 
+local PLAIN = string.rep('([^\n]*)\n', 7)
+
+-- The settles, with those that lie beside the request, as lines, where the request says 0.
+local function with_plain_ones(settles, owner)
+  local place = 0
+  for seq, claim_no, id, ended_at, started_at, pid, result in string.gmatch(ARGV[3], PLAIN) do
+    repeat
+      place = place + 1
+    until settles[place] == 0
+    local rest = { 'started_at', started_at, 'pid', pid }
+    settles[place] = { seq, claim_no, owner, id, ended_at, result ~= '' and result, rest }
+  end
+  return settles
+end
+
 -- The settles of this owner that ask for no look at a row: plain successes of runs that are bound to nothing.
 local function held_ones(settles, owner)
   local places, seqs, found = {}, {}, {}
@@ -153,15 +168,12 @@ local function finish_held(s, fence)
   local of_task = 'task:' .. task
   local padded = pad(seq)
   gather()
-  leave_place('state:running', seq)
   leave_place(of_task .. ':running', seq)
   drop_note('held:' .. s[3], seq)
   write_success(s)
-  take_place('state:succeeded', seq, seq)
   take_place(of_task .. ':succeeded', seq, seq)
   take_place('done', ended_at, padded)
   take_place('done:' .. task, ended_at, padded)
-  take_place('ended:succeeded', ended_at, seq)
   if s[6] then
     take_place('results', ended_at, padded)
   end
