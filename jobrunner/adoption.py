@@ -14,9 +14,9 @@ from .machine import boot_id
 from .model import Reason, Run, State, Trigger
 from .plan import Plan
 from .schedule import forget_zones
-from .scheduler import Timetable, boot_key, timetables
 from .stopping import Crew
 from .storage import RunFilter, Storage
+from .timetable import Timetable, boot_key, timetables
 from .trouble import Trouble
 
 TRY_AGAIN: Micros = SECOND  # after a storage that did not answer

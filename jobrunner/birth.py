@@ -26,6 +26,9 @@ def new_run(
     options: str | None = None,
     cause: str | None = None,
     detail: str | None = None,
+    schedule: str | None = None,
+    tick: Micros | None = None,
+    missed: int = 0,
 ) -> NewRun:
     """A run of this task, due at `due_at`; what is None is the task's own.
 
@@ -44,6 +47,9 @@ def new_run(
         payload=own_payload(entry) if payload is None else payload,
         priority=entry.priority if priority is None else priority,
         expires_at=None if patience is None else due_at + patience,
+        schedule=schedule,
+        tick=tick,
+        missed=missed,
         policy=entry.policy,
         options=options,
         cause=cause,
@@ -57,26 +63,35 @@ def own_payload(entry: Entry) -> str:
 
 
 def of_tick(
-    entry: Entry, *, schedule: str, tick: Micros, now: Micros, due_at: Micros, payload: str, missed: int = 0
+    entry: Entry,
+    *,
+    schedule: str,
+    tick: Micros,
+    now: Micros,
+    due_at: Micros,
+    payload: str,
+    missed: int = 0,
+    run_id: str | None = None,
 ) -> NewRun:
-    """The run of a tick. Its id follows from task, arguments and tick, so that it can exist only once.
+    """The run of a tick; `run_id` is its `tick_id`, where somebody has worked that out before.
 
     `missed` counts the missed ticks it stands for, itself included; 0 for a tick in time (semantics 9).
     """
-    trigger = Trigger.CATCH_UP if missed else Trigger.SCHEDULE
-    run = new_run(
+    return new_run(
         entry,
-        run_id=tick_id(entry.name, payload, tick),
-        trigger=trigger,
+        run_id=tick_id(entry.name, payload, tick) if run_id is None else run_id,
+        trigger=Trigger.CATCH_UP if missed else Trigger.SCHEDULE,
         now=now,
         due_at=due_at,
         payload=payload,
+        schedule=schedule,
+        tick=tick,
+        missed=missed,
     )
-    return run._replace(schedule=schedule, tick=tick, missed=missed)
 
 
 def tick_id(task: str, payload: str, tick: Micros) -> str:
-    """The id of a tick's row, the same on every machine (semantics 7)."""
+    """The id of a tick's run, which can exist only once: it is the same on every machine (semantics 7)."""
     return derived_id(tick, "tick", task, payload, str(tick))
 
 

@@ -20,6 +20,11 @@ class Break(NamedTuple):
         return self.since <= tick and (self.until is None or tick < self.until)
 
 
+def are_over(breaks: Sequence[Break], moment: Micros) -> bool:
+    """Whether nothing after this moment falls into one of them."""
+    return all(each.until is not None and each.until <= moment for each in breaks)
+
+
 def due_between_breaks(
     schedule: Ticks,
     watermark: Micros,

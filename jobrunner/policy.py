@@ -93,6 +93,11 @@ class Gap(NamedTuple):
         return [Due(tick, Decision.SKIP, self.because) for tick in islice(ticks, count)]
 
 
+def is_in_time(tick: Micros, following: Micros | None, now: Micros) -> bool:
+    """Whether this tick is due, at most just late, and the only one: it runs, whatever the policy."""
+    return now - LATE <= tick <= now and (following is None or following > now)
+
+
 def due_ticks(
     schedule: Ticks, watermark: Micros, now: Micros, policy: TickPolicy, missed_because: Reason
 ) -> list[Due]:

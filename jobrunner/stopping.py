@@ -15,9 +15,10 @@ from .loop import EventLoop, LoopTimer
 from .model import Ending, State
 from .plan import Plan
 from .pools import Pools
-from .scheduler import SPREAD, Scheduler
+from .scheduler import Scheduler
 from .service import Service
 from .storage import RunFilter, Storage
+from .ticking import SPREAD
 from .until import Until
 
 LAST_GRACE: Micros = 3 * SECOND // 2  # after the last KILL, for its completions to be written

@@ -41,7 +41,7 @@ from .pulse import Pulse, Sight
 from .recovery import Recovery
 from .reloader import Reloader, Source
 from .retention import sweep_output
-from .scheduler import Scheduler, timetables
+from .scheduler import Scheduler
 from .service import Service, running
 from .stopping import LAST_WORD, Crew, Stop
 from .storage import OwnerInfo, OwnerStatus, Pause, Storage
@@ -49,6 +49,7 @@ from .storage.pausing import known_pauses, pauses_over
 from .storage.silence import silence_before
 from .succession import Former, Succession
 from .systemd import Notifier
+from .timetable import timetables
 from .trouble import Trouble
 from .until import Until
 from .vitals import Vitals, measure

@@ -101,6 +101,11 @@ class Aside(Service):
     def hold(self) -> None:
         self._held = []
 
+    @property
+    def held(self) -> list[Callable[[], None]]:
+        """What was asked for, and is not done yet."""
+        return self._held or []
+
     def let_go(self) -> None:
         held, self._held = self._held or [], None
         for each in held:

@@ -28,10 +28,11 @@ from ..machine import boot_id, hostname, process_start
 from ..model import Ended, Ending, Run
 from ..notices import notices_of
 from ..plan import Plan, Task
-from ..scheduler import Scheduler, timetables
+from ..scheduler import Scheduler
 from ..service import Service
 from ..storage import OwnerInfo, OwnerStatus, Pause, Storage
 from ..storage.pausing import known_pauses, pauses_over
+from ..timetable import timetables
 from ..trouble import Trouble
 from .clocks import MovableClock
 

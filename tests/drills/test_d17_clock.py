@@ -24,8 +24,9 @@ from jobrunner.janitor import ClockWatch
 from jobrunner.model import Ended, Ending, Run, State
 from jobrunner.plan import ScheduleRule, Task
 from jobrunner.schedule import Schedule
-from jobrunner.scheduler import Scheduler, timetables
+from jobrunner.scheduler import Scheduler
 from jobrunner.storage import RunFilter
+from jobrunner.timetable import timetables
 from tests.builders import a_task
 from tests.docs.daylight import PLACES, Night, facts, local, window
 from tests.live import LiveSupervisor, Project, clean_environment, wait_until

@@ -18,7 +18,7 @@ FLOORS = (
     "lifecycle policy breaks composition birth edges hooks notices",
     "storage execution output notify logs systemd steps",
     """loop service pools scheduler dispatcher janitor herald retention vitals pulse opening recovery stopping
-    watch inquiry control adoption bridge lookout listener trouble roots""",
+    watch inquiry control adoption bridge lookout listener trouble roots timetable ticking""",
     "lease succession migration reloader attending supervisor",
     "config crontabs serve app client cli testing __main__ __init__",
 )

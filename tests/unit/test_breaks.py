@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobrunner.breaks import Break, due_between_breaks
+from jobrunner.breaks import Break, are_over, due_between_breaks
 from jobrunner.durations import HOUR, MINUTE, SECOND, Micros
 from jobrunner.model import Reason
 from jobrunner.plan import CatchUp
@@ -95,3 +95,20 @@ def test_every_tick_has_one_row_and_those_in_a_pause_have_that_reason(
 def test_a_pause_begins_with_its_first_instant(since: Micros) -> None:
     row, *_ = decided(NOON + HOUR + MINUTE, Break(since, None))
     assert (row.reason is PAUSED) is (since == NOON + HOUR)
+
+
+@given(
+    gap=st.integers(0, 5 * HOUR),
+    breaks=st.lists(st.tuples(st.integers(-5 * HOUR, HOUR), st.integers(0, 5 * HOUR)), max_size=3),
+)
+def test_breaks_that_are_over_decide_nothing(gap: Micros, breaks: list[tuple[Micros, Micros]]) -> None:
+    past = [Break(NOON + at, NOON + at + size) for at, size in breaks]
+    if are_over(past, NOON):
+        assert decided(NOON + gap, *past) == decided(NOON + gap)
+
+
+def test_a_break_is_over_when_it_has_ended() -> None:
+    assert are_over([], NOON)
+    assert are_over([Break(NOON - HOUR, NOON)], NOON)
+    assert not are_over([Break(NOON - HOUR, NOON), Break(NOON - HOUR, None)], NOON)
+    assert not are_over([Break(NOON - HOUR, NOON + 1)], NOON)

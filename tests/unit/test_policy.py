@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jobrunner.durations import DAY, HOUR, MINUTE, SECOND, Micros
 from jobrunner.model import Reason
 from jobrunner.plan import CatchUp
-from jobrunner.policy import Decision, Due, TickPolicy, due_ticks
+from jobrunner.policy import LATE, Decision, Due, TickPolicy, due_ticks, is_in_time
 from tests.builders import NOON
 
 
@@ -240,3 +240,28 @@ def test_a_tick_that_cannot_be_named_has_no_row() -> None:
     for knows_last, catch_up in ((False, CatchUp.NONE), (True, CatchUp.NONE), (False, CatchUp.ONE)):
         policy, schedule = TickPolicy(catch_up=catch_up), AtTheEnd(HOUR, knows_last)
         assert due_ticks(schedule, NOON - 2 * HOUR, NOON + HOUR, policy, Reason.MISSED_DOWN) == []
+
+
+@given(
+    period=st.integers(1, 400).map(lambda n: n * SECOND),
+    gap=st.integers(0, 10 * MINUTE),
+    catch_up=st.sampled_from(CatchUp),
+    side_by_side=st.booleans(),
+)
+@example(period=MINUTE, gap=2 * MINUTE, catch_up=CatchUp.ONE, side_by_side=False)
+@example(period=HOUR, gap=MINUTE, catch_up=CatchUp.ALL, side_by_side=False)
+def test_the_only_tick_in_time_runs_whatever_the_policy(
+    period: Micros, gap: Micros, catch_up: CatchUp, side_by_side: bool
+) -> None:
+    # rule 5: what the scheduler decides without asking the policy is what the policy decides
+    policy, tick = TickPolicy(catch_up=catch_up, side_by_side=side_by_side), Every(period).next_us(NOON) or 0
+    if is_in_time(tick, tick + period, NOON + gap):
+        assert decided(period, NOON, NOON + gap, policy) == [Due(tick, Decision.RUN)]
+
+
+def test_a_tick_is_not_in_time_before_its_moment_nor_long_after_it_nor_with_another_one() -> None:
+    assert is_in_time(NOON, None, NOON)
+    assert is_in_time(NOON, NOON + HOUR, NOON + LATE)
+    assert not is_in_time(NOON, None, NOON - 1)
+    assert not is_in_time(NOON, NOON + HOUR, NOON + LATE + 1)
+    assert not is_in_time(NOON, NOON + SECOND, NOON + SECOND)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import pytest
 
@@ -16,9 +16,11 @@ from jobrunner.janitor import ClockWatch
 from jobrunner.loop import EventLoop
 from jobrunner.model import Reason, Run, State, pool_lane
 from jobrunner.plan import CatchUp, Overlap, Plan, ScheduleRule, Task
-from jobrunner.scheduler import SPREAD, Scheduler, timetables
+from jobrunner.scheduler import Scheduler
 from jobrunner.storage import Pause, RunFilter, Storage
 from jobrunner.storage.memory import MemoryStorage
+from jobrunner.ticking import SPREAD
+from jobrunner.timetable import timetables
 from jobrunner.trouble import Trouble
 from tests.builders import NOON, a_run, a_task
 from tests.stage import Aside, FaultyStorage, HandClock
@@ -128,6 +130,55 @@ def test_each_tick_is_written_when_it_comes_and_nothing_is_asked_between(opened:
     desk.passes(3 * MINUTE, steps=180)
     assert [run.tick for run in desk.rows()] == [NOON + MINUTE, NOON + 2 * MINUTE, NOON + 3 * MINUTE]
     assert desk.faulty.calls.count("tick") == 3
+
+
+def test_at_its_moment_a_tick_is_only_written(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    # what its schedule has to say, and what its id is, was worked out before
+    desk = opened(*(every("every 1m", f"beat-{number}") for number in range(50)))
+    desk.passes(MINUTE)
+    for name in ("jobrunner.schedule.Schedule.next_us", "jobrunner.birth.tick_id"):
+        monkeypatch.setattr(name, _unasked)
+    desk.clock.passes(MINUTE)
+    desk.loop.turn(0)
+    assert len(desk.memory.runs(RunFilter(limit=200))) == 100
+
+
+def _unasked(*_: object) -> NoReturn:
+    raise AssertionError("asked at the moment itself")
+
+
+def test_while_the_storage_writes_the_next_ticks_are_prepared(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobrunner.scheduler.MOST_PER_TURN", 2)
+    desk = opened(*(every("every 1m", f"beat-{number}") for number in range(7)))
+    desk.service.hold()
+    desk.passes(MINUTE)
+    assert not desk.scheduler.is_quiet
+    assert desk.faulty.calls.count("tick") == 0
+    assert len(desk.service.held) == 2
+    desk.service.let_go()
+    desk.turns()
+    assert desk.faulty.calls.count("tick") == 4
+    assert sorted(run.task for run in desk.rows()) == [f"beat-{number}" for number in range(7)]
+    assert desk.scheduler.is_quiet
+
+
+def test_of_two_writes_under_way_one_that_fails_is_done_again(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # I6, and nobody says that another has written what may have been its own
+    monkeypatch.setattr("jobrunner.scheduler.MOST_PER_TURN", 1)
+    desk = opened(every("every 1m", "a"), every("every 1m", "b"))
+    desk.service.hold()
+    desk.passes(MINUTE)
+    desk.faulty.loses_answer("tick", TROUBLE)
+    desk.service.let_go()
+    desk.turns()
+    desk.passes(10 * SECOND, steps=10)
+    assert [run.task for run in desk.rows()] == ["a", "b"]
+    assert (desk.faulty.calls.count("tick"), desk.elsewhere) == (3, [])
+    assert desk.scheduler.is_quiet
 
 
 def test_a_tick_whose_answer_is_lost_has_one_row(opened: Opened) -> None:
