@@ -46,6 +46,7 @@ STORABLE: Final = (
 
 _SCALARS: Final = frozenset({NoneType, bool, int, float, str})
 _ONLY_STR: Final = frozenset({str})
+_LARGE_INT: Final = 2**63  # a smaller one is its digits, and no encoder need be asked
 _LONG_DIGITS: Final = re.compile(rf"[0-9]{{{LONGEST_INT + 1}}}")
 _MICROSECOND: Final = timedelta(microseconds=1)
 # Straight from `type`: a metaclass of the value's making has no say here.
@@ -87,6 +88,8 @@ def encode(value: object, *, what: str = "value", limit: int = LIMIT) -> str:
     """
     if value is None:
         return "null"
+    if type(value) is int and -_LARGE_INT < value < _LARGE_INT:
+        return repr(value)
     return _text(value, _ready(value, Place(None, what), 0), what, limit)
 
 

@@ -451,21 +451,21 @@ class Dispatcher:
         options = lifecycle.options_of(claim)
         step = steps.prepared(claim, task, self._tail)
         timeout = task.timeout if options is None or options.timeout is None else options.timeout
-        return Call(
-            seq=claim.seq,
-            claim_no=claim.claim_no,
-            run_id=claim.id,
-            attempt=claim.attempt,
-            task=step.task,
-            payload=step.payload,
-            trigger=claim.trigger,
-            tick=claim.tick,
-            missed=claim.missed,
-            due_at=claim.due_at,
-            timeout=timeout,
-            owner=self._owner,
-            cause=step.cause,
-            env=(*step.env, *(options.env.items() if options is not None else ())),
+        return Call(  # by place: this is made for each run
+            claim.seq,
+            claim.claim_no,
+            claim.id,
+            claim.attempt,
+            step.task,
+            step.payload,
+            claim.trigger,
+            claim.tick,
+            claim.missed,
+            claim.due_at,
+            timeout,
+            self._owner,
+            step.cause,
+            step.env if options is None else (*step.env, *options.env.items()),
         )
 
     def _cancel(self, cancels: list[tuple[int, int]]) -> None:

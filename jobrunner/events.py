@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .difference import Difference
 from .durations import Micros
@@ -52,9 +53,8 @@ class RunBegan:
     trigger: str
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnded:
-    """An attempt is over, and what becomes of its run."""
+class AttemptEnded(NamedTuple):
+    """An attempt is over, and what becomes of its run. A tuple, as all that is made for each run."""
 
     claim: Claim
     ended: Ended

@@ -12,7 +12,7 @@ from ..plan import Task
 from .process import Death
 
 BUDGET: Final[Micros] = 10 * MILLISECOND  # of work that may wait in a worker
-DEEPEST: Final = 256  # calls in one worker: enough to fill the budget while an exchange is under way
+DEEPEST: Final = 512  # calls in one worker: the budget, with calls that take no time, is fewer
 OVERHEAD: Final[Micros] = 20  # of a call, beside its own duration
 MANY: Final = 2**62  # calls of a worker that is never replaced for their number
 START_LIMIT: Final[Micros] = 60 * SECOND  # for a worker to be ready

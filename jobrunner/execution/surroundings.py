@@ -14,6 +14,7 @@ import signal
 import sys
 import termios
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Final, TextIO, cast
 
 from .environment import moment_text
@@ -23,10 +24,9 @@ _GUARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM, signal.SIGCHLD
 _FIRST_SAVED_FD: Final = 200  # out of the way of a task that closes "all" low descriptors
 
 # signal.getsignal and its like turn numbers into enum members, which costs more than all the rest here.
-_handler_of: Callable[[int], object] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
-_set_mask: Callable[[int, tuple[int, ...]], object] = getattr(
-    signal.pthread_sigmask, "__wrapped__", signal.pthread_sigmask
-)
+_plain_signal = import_module("_signal")
+_handler_of: Callable[[int], object] = _plain_signal.getsignal
+_set_mask: Callable[[int, tuple[int, ...]], object] = _plain_signal.pthread_sigmask
 
 Variables = dict[bytes, bytes]
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterator
+from types import FrameType
 
 import pytest
 
+import jobrunner
 from jobrunner.execution import Call
 from jobrunner.model import State
 from tests.builders import a_run, a_task, an_end
@@ -14,6 +18,10 @@ from tests.stage import Stage
 
 RUNS = 1_000
 ROOM = 100
+MOST_CALLS = 28  # functions of the supervisor that a run passes through, from its claim to its end: 23
+MOST_BYTES = 1_536  # that a claimed run takes in the dispatcher until it ends: 1 KB
+OURS = str(jobrunner.__file__).removesuffix("__init__.py")
+ASIDE = (f"{OURS}storage", f"{OURS}testing")
 
 
 @pytest.fixture
@@ -55,3 +63,42 @@ def test_a_dispatcher_remembers_nothing_of_runs_that_have_ended(stage: Stage) ->
     gc.collect()
     kept = [each for each in gc.get_objects() if isinstance(each, Call) and each.run_id in ended]
     assert kept == []
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """How many functions of the supervisor are entered meanwhile; those of the storage do not count."""
+    count = 0
+
+    def note(frame: FrameType, event: str, _arg: object) -> None:
+        nonlocal count
+        name = frame.f_code.co_filename
+        count += event == "call" and name.startswith(OURS) and not name.startswith(ASIDE)
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_a_run_passes_through_few_functions(stage: Stage) -> None:
+    stage.add(*(a_run() for _ in range(RUNS)))
+    calls = calls_of(lambda: finish_all(stage))
+    assert 0 < calls / RUNS <= MOST_CALLS
+
+
+def test_a_claimed_run_takes_little_memory(stage: Stage) -> None:
+    stage.executor.slots = 1
+    stage.add(*(a_run() for _ in range(RUNS)))
+    stage.executor.slots = RUNS
+    tracemalloc.start()
+    try:
+        stage.turns()
+        stage.dispatcher.wake()
+        stage.turns()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(stage.executor.calls) == RUNS
+    assert taken / RUNS <= MOST_BYTES
