@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -46,6 +46,7 @@ class Adding:
     """Runs to be added for somebody."""
 
     runs: list[NewRun]
+    marks: Mapping[str, str]  # of what is published about their tasks, as far as it matters
     reply: Reply
     text: str = field(default="")
 
@@ -81,8 +82,8 @@ class Bridge:
         except (ValueError, TypeError, KeyError, LookupError) as error:
             reply.send(error_text(UsageError(f"not a call that a task can make: {error}")))
             return
-        if question.name == "add":
-            self._add(question.kwargs["runs"], reply)
+        if question.name in ("add", "add_if"):
+            self._add(question.kwargs["runs"], question.kwargs.get("marks", {}), reply)
         elif question.name == "wait":
             self._wait(question.kwargs["run_id"], question.kwargs["timeout"], reply)
         elif question.name in (ACQUIRE, RELEASE):
@@ -112,8 +113,8 @@ class Bridge:
 
     # ---- adds ------------------------------------------------------------------------------------
 
-    def _add(self, runs: list[NewRun], reply: Reply) -> None:
-        self._adding.append(Adding(list(runs), reply))
+    def _add(self, runs: list[NewRun], marks: Mapping[str, str], reply: Reply) -> None:
+        self._adding.append(Adding(list(runs), marks, reply))
         if not self._is_adding:
             self._is_adding = True
             self._service.ask(self._add_all, self._added, self._not_added)
@@ -125,9 +126,7 @@ class Bridge:
         while self._adding:
             adding.append(self._adding.popleft())
         try:
-            rest = iter(self._added_together(adding))
-            for each in adding:
-                each.text = answer_text(list(itertools.islice(rest, len(each.runs))))
+            self._add_together(adding)
         except StorageUnavailable as error:  # it is so for all of them, and each try may take seconds
             for each in adding:
                 each.text = error_text(error)
@@ -136,16 +135,28 @@ class Bridge:
                 each.text = self._added_alone(each)
         return adding
 
-    def _added_together(self, adding: list[Adding]) -> list[bool]:
+    def _add_together(self, adding: list[Adding]) -> None:
         runs = [run for each in adding for run in each.runs]
+        marks = {task: mark for each in adding for task, mark in each.marks.items()}
+        agreed = all(marks[task] == mark for each in adding for task, mark in each.marks.items())
+        added = self._added_at_once(runs, marks) if agreed else None
+        if added is None:  # some go by what is published no longer: each is told about his own
+            for each in adding:
+                each.text = self._added_alone(each)
+            return
+        rest = iter(added)
+        for each in adding:
+            each.text = answer_text(list(itertools.islice(rest, len(each.runs))))
+
+    def _added_at_once(self, runs: list[NewRun], marks: Mapping[str, str]) -> list[bool] | None:
         try:
-            return self._storage.add(runs)
+            return self._storage.add_if(runs, marks)
         except StorageUnavailable:  # a connection that was lost is made anew
-            return self._storage.add(runs)
+            return self._storage.add_if(runs, marks)
 
     def _added_alone(self, adding: Adding) -> str:
         try:
-            return answer_text(self._storage.add(adding.runs))
+            return answer_text(self._storage.add_if(adding.runs, adding.marks))
         except Exception as error:
             return error_text(error)
 

@@ -16,6 +16,7 @@ from ..ids import new_id
 from ..model import NewRun, Run, State
 from ..storage import ClientStorage, Pause, Revocation, RunFilter
 from ..storage.pausing import end_pause
+from .adding import Making
 from .births import Entries, pipeline_entry
 from .handle import RunHandle
 from .moments import instant
@@ -42,11 +43,11 @@ class Looking:
         """Raise NotFound when nobody knows this task."""
         raise NotImplementedError
 
-    def _entries(self, tasks: Mapping[str, Task[..., Any]]) -> Entries:
+    def _entries(self, tasks: Mapping[str, Task[..., Any]], published: Entries) -> Entries:
         """What is known of tasks, by name; `tasks` are those at hand."""
         raise NotImplementedError
 
-    def _add(self, runs: Sequence[NewRun]) -> list[RunHandle[Any]]:
+    def _add(self, make: Making) -> list[RunHandle[Any]]:
         raise NotImplementedError
 
     def _changed(self) -> None:
@@ -105,17 +106,21 @@ class Looking:
         run, now = self.storage.run(run_id), self.clock.now()
         if run.pipeline is not None:
             run = self.storage.run(run.pipeline)
-        entry = self.storage.entry(run.task)
-        if run.join is not None:
-            return self._add(self._retried(run, entry or pipeline_entry(), now))[0]
-        return self._add([client.retry(entry, run, run_id=new_id(now), now=now)])[0]
 
-    def _retried(self, root: Run, entry: Entry, now: Micros) -> tuple[NewRun, ...]:
+        def make(published: Entries) -> Sequence[NewRun]:
+            entry = published(run.task)
+            if run.join is not None:
+                return self._retried(run, entry or pipeline_entry(), now, published)
+            return [client.retry(entry, run, run_id=new_id(now), now=now)]
+
+        return self._add(make)[0]
+
+    def _retried(self, root: Run, entry: Entry, now: Micros, published: Entries) -> tuple[NewRun, ...]:
         from ..composition import WHOLE, retried
 
         again = client.retry(entry, root, run_id=new_id(now), now=now)
         rows = self.storage.runs(RunFilter(pipeline=root.id, limit=WHOLE))
-        return retried(again, entry, rows, self._entries({}))
+        return retried(again, entry, rows, self._entries({}, published))
 
     # ---- pauses
 

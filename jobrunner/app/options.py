@@ -179,6 +179,8 @@ class Terms:
 
     def stored(self) -> str | None:
         """What the run's row keeps of them: JSON of model.Options; None: nothing."""
+        if self.timeout is self.retries is self.retry_delay is None:
+            return None
         options = Options(timeout=self.timeout, retries=self.retries, retry_delay=self.retry_delay)
         plain = to_plain(options)
         return json.dumps(plain, separators=(",", ":")) if plain else None

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
@@ -21,7 +22,7 @@ from ..model import NewRun, Reason, Run, State
 from ..notices import births
 from ..place import shown
 from ..storage import ClientStorage
-from .adding import InStorage, InTransaction, Place, standing
+from .adding import Definitions, InStorage, InTransaction, Making, Place, connection_of, standing
 from .births import Entries, Occasion, born, own_entry, rescheduled, woven
 from .handle import RunGroup, RunHandle
 from .hooking import Hooking
@@ -79,6 +80,7 @@ class JobRunner(Hooking, Looking):
         self._bench: Bench | None = None
         self._coroutines: Waiting | None = None
         self._tasks: dict[str, Task[..., Any]] = {}
+        self._definitions = Definitions()
         super().__init__()
         self._opening = Opening(lambda: url_of(self.file, self.backend))
         self.immediate = immediate
@@ -220,64 +222,69 @@ class JobRunner(Hooking, Looking):
     def _enqueue(
         self, task: Task[..., Any], args: Sequence[Any] | None, kwargs: Mapping[str, Any], terms: Terms
     ) -> RunHandle[Any]:
-        entry, occasion = self._entry(task), self._occasion(terms)
-        rows = self._rows(born(task, entry, args, kwargs, terms, occasion), entry, terms)
-        return self._add(rows, connection=terms.connection)[0]
+        occasion = self._occasion(terms)
+
+        def make(published: Entries) -> Sequence[NewRun]:
+            entry = self._entry(task, published)
+            return self._rows(born(task, entry, args, kwargs, terms, occasion), entry, terms, published)
+
+        return self._add(make, connection=terms.connection)[0]
 
     def _enqueue_node(self, node: Node[Any]) -> RunHandle[Any]:
         if isinstance(node, Step) and not node.handlers:
             return self._enqueue(node.task, node.args or None, node.kwargs, node.terms)
+        occasion = self._occasion(node.terms)
+
+        def make(published: Entries) -> Sequence[NewRun]:
+            entries = self._entries({step.task.name: step.task for step in node.tasks()}, published)
+            return woven(node, entries, occasion)
+
         try:
-            entries = self._entries({step.task.name: step.task for step in node.tasks()})
-            rows = woven(node, entries, self._occasion(node.terms))
+            return self._add(make, connection=node.terms.connection)[0]
         except RecursionError:
             raise UsageError(
                 "the pipeline is nested too deep", help="make it a chain, or pipelines"
             ) from None
-        return self._add(rows, connection=node.terms.connection)[0]
 
-    def _rows(self, run: NewRun, entry: Entry, terms: Terms) -> tuple[NewRun, ...]:
+    def _rows(self, run: NewRun, entry: Entry, terms: Terms, published: Entries) -> tuple[NewRun, ...]:
         """The run itself; of a pipeline that was named, its root and its steps."""
         if entry.composition is None:
             return (run,)
         from ..composition import begin
 
         timeout = entry.timeout if terms.timeout is None else terms.timeout
-        return begin(run, replace(entry, timeout=timeout), self._entries({}))
+        return begin(run, replace(entry, timeout=timeout), self._entries({}, published))
 
-    def _entries(self, tasks: Mapping[str, Task[..., Any]]) -> Entries:
-        """What is known of tasks, by name; each is looked up once."""
-        found: dict[str, Entry | None] = {}
+    def _entries(self, tasks: Mapping[str, Task[..., Any]], published: Entries) -> Entries:
+        """What is known of tasks, by name."""
 
         def entry(name: str) -> Entry | None:
-            if name not in found:
-                task = tasks.get(name) or self._tasks.get(name)
-                is_ours = task is not None and task.function is not None
-                found[name] = self._entry(task) if is_ours and task else self.storage.entry(name)
-            return found[name]
+            task = tasks.get(name) or self._tasks.get(name)
+            is_ours = task is not None and task.function is not None
+            return self._entry(task, published) if is_ours and task else published(name)
 
         return entry
 
     def _enqueue_each(
         self, calls: Sequence[tuple[Task[..., Any], Sequence[Any], Mapping[str, Any]]]
     ) -> RunGroup[Any]:
-        entries: dict[str, Entry] = {}
-        rows: list[NewRun] = []
-        heads: list[int] = []  # where each call's own run lies: a pipeline's steps follow it
-        for task, args, kwargs in calls:
-            if task.terms.run_id is not None and len(calls) > 1:
-                raise UsageError("id: an id is that of one run", help="enqueue that one by itself")
-            if task.name not in entries:
-                entries[task.name] = self._entry(task)
-            run = born(task, entries[task.name], args, kwargs, task.terms, self._occasion(task.terms))
-            heads.append(len(rows))
-            rows.extend(self._rows(run, entries[task.name], task.terms))
-        handles = self._add(rows, connection=_connection_of(calls))
-        return RunGroup(self, [handles[head] for head in heads])
+        if len(calls) > 1 and any(task.terms.run_id is not None for task, _, _ in calls):
+            raise UsageError("id: an id is that of one run", help="enqueue that one by itself")
 
-    def _entry(self, task: Task[..., Any]) -> Entry:
+        def make(published: Entries) -> Sequence[NewRun]:
+            entries: dict[str, Entry] = {}
+            rows: list[NewRun] = []
+            for task, args, kwargs in calls:
+                entry = entries.get(task.name) or entries.setdefault(task.name, self._entry(task, published))
+                run = born(task, entry, args, kwargs, task.terms, self._occasion(task.terms))
+                rows.extend(self._rows(run, entry, task.terms, published))
+            return rows
+
+        return RunGroup(self, self._add(make, connection=connection_of(task.terms for task, _, _ in calls)))
+
+    def _entry(self, task: Task[..., Any], published: Entries) -> Entry:
         """What is published about the task; of a declared one that is not, what its decorator says."""
-        found = self.storage.entry(task.name)
+        found = published(task.name)
         if found is not None:
             return found
         if task.function is not None:
@@ -291,24 +298,32 @@ class JobRunner(Hooking, Looking):
         raise client.unknown_task(task.name, {*self._tasks, *catalogue.tasks})
 
     def _demand_task(self, name: str) -> None:
-        self._entry(self[name])
+        self._entry(self[name], self.storage.entry)
 
     def _occasion(self, terms: Terms) -> Occasion:
         return Occasion(
             now=self.clock.now(), zone=self._zone() if terms.needs_zone else None, limit=self._max_arguments
         )
 
-    def _add(self, runs: Sequence[NewRun], *, connection: Any = None) -> list[RunHandle[Any]]:
-        """Add runs (those of a caller's transaction are there once that is committed); a handle on each."""
-        place: Place = InStorage(self.storage)
-        if connection is not None:
-            place = InTransaction(self.storage, connection)
-        added = standing(place, runs, place.add(runs))
+    def _add(self, make: Making, *, connection: Any = None) -> list[RunHandle[Any]]:
+        """Make runs and add them (those of a caller's transaction are there once that is committed).
+
+        A handle on each that is no step of another.
+        """
         if connection is None:
-            self._added([run for run, each in zip(runs, added, strict=True) if each.is_new])
+            place: Place = InStorage(self.storage)
+            runs, answers = self._definitions.add(self.storage, make)
+        else:
+            place = InTransaction(self.storage, connection)
+            runs = make(cache(self.storage.entry))
+            answers = place.add(runs)
+        added = list(zip(runs, standing(place, runs, answers), strict=True))
+        if connection is None:
+            self._added([run for run, each in added if each.is_new])
         return [
             RunHandle(self, each.id, run.task, is_new=each.is_new)
-            for run, each in zip(runs, added, strict=True)
+            for run, each in added
+            if run.pipeline is None
         ]
 
     def _added(self, runs: Sequence[NewRun]) -> None:
@@ -418,17 +433,10 @@ class JobRunner(Hooking, Looking):
             )
         terms = Terms().with_options(options)
         occasion = self._occasion(terms)
-        handle = self._add([rescheduled(run, self._entry(self[run.task]), terms, occasion)])[0]
+        entry = self._entry(self[run.task], self.storage.entry)
+        handle = self._add(lambda _: [rescheduled(run, entry, terms, occasion)])[0]
         self.storage.cancel([run.id], occasion.now, reason=Reason.SUPERSEDED.value)
         return handle
-
-
-def _connection_of(calls: Sequence[tuple[Task[..., Any], Sequence[Any], Mapping[str, Any]]]) -> Any:
-    """The caller's connection in whose transaction these are enqueued: that of all, or of none."""
-    given = {id(task.terms.connection): task.terms.connection for task, _, _ in calls}
-    if len(given) > 1:
-        raise UsageError("connection: calls of one write have the same one, or none", help="make two writes")
-    return next(iter(given.values()), None)
 
 
 def _is_same(one: Callable[..., Any] | None, other: Callable[..., Any] | None) -> bool:

@@ -18,6 +18,7 @@ from ..durations import DAY, Micros
 from ..errors import JobRunnerError, StorageRefused, UsageError
 from ..model import Attempt, Claim, Edge, NewRun, Run, Settle, Started, State
 from ..place import shown
+from .published import Published
 
 if TYPE_CHECKING:  # a plan is the supervisor's: clients start without it
     from ..plan import Retention
@@ -225,6 +226,13 @@ class ClientStorage(Protocol):
         """
         ...
 
+    def add_if(self, runs: Sequence[NewRun], marks: Mapping[str, str]) -> list[bool] | None:
+        """`add`, if what is published about these tasks at that moment is what the marks stand for.
+
+        `marks`: task -> mark, as `published` told it. None: it is something else, and nothing was added.
+        """
+        ...
+
     def cancel(self, run_ids: Sequence[str], now: Micros, *, reason: str = "cancelled") -> list[bool]:
         """End runs that are not running at once (state cancelled); mark running ones for their supervisor.
 
@@ -288,6 +296,10 @@ class ClientStorage(Protocol):
 
     def entry(self, task: str) -> Entry | None:
         """One task of the catalogue."""
+        ...
+
+    def published(self, task: str) -> Published:
+        """The same, with the mark by which `add_if` knows it again."""
         ...
 
     def next_ticks(self) -> dict[str, Micros | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ..catalogue import Catalogue, Entry
@@ -11,6 +11,7 @@ from ..durations import Micros
 from ..model import Attempt, Edge, NewRun, Run
 from . import Overview, Pause, Revocation, RunFilter, Supervisor
 from .messages import ACQUIRE, RELEASE, answer_of, call_text
+from .published import Published
 
 
 class RemoteStorage:
@@ -27,6 +28,10 @@ class RemoteStorage:
 
     def add(self, runs: Sequence[NewRun]) -> list[bool]:
         return list(self._ask("add", runs))
+
+    def add_if(self, runs: Sequence[NewRun], marks: Mapping[str, str]) -> list[bool] | None:
+        found: list[bool] | None = self._ask("add_if", runs, marks)
+        return found
 
     def cancel(self, run_ids: Sequence[str], now: Micros, *, reason: str = "cancelled") -> list[bool]:
         return list(self._ask("cancel", run_ids, now, reason=reason))
@@ -83,6 +88,10 @@ class RemoteStorage:
 
     def entry(self, task: str) -> Entry | None:
         found: Entry | None = self._ask("entry", task)
+        return found
+
+    def published(self, task: str) -> Published:
+        found: Published = self._ask("published", task)
         return found
 
     def next_ticks(self) -> dict[str, Micros | None]:

@@ -90,7 +90,9 @@ class LeaseFacts:
         client = opened()
         assert sorted((client.catalogue() or a_catalogue()).tasks) == ["dump", "mail", "resize"]
         assert client.entry("resize") is not None
+        marks = {"resize": client.published("resize").mark}
         first.storage.leave("a", NOON)
+        assert client.add_if([a_run()], marks) is None  # nobody who lives has that task
         assert sorted((client.catalogue() or a_catalogue()).tasks) == ["dump", "mail"]
         assert client.entry("resize") is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,7 @@ from ..storage import (
     Tick,
     Verdict,
 )
-from .desk import A_STATUS, NOON, Desk, Opener, a_catalogue, a_run, a_tick, an_owner
+from .desk import A_STATUS, NOON, Desk, Opener, a_catalogue, a_pipeline, a_run, a_tick, an_owner
 
 
 class OwnerFacts:
@@ -202,3 +203,42 @@ class OwnerFacts:
         desk.storage.publish("owner-1", a_catalogue("dump"), keep=[], now=NOON)
         assert client.entry("mail") is None
         assert client.catalogue() == a_catalogue("dump")
+
+    def test_runs_are_added_if_their_definitions_are_what_the_caller_has_seen(
+        self, desk: Desk, opened: Opener
+    ) -> None:
+        client = opened()
+        desk.storage.publish("owner-1", a_catalogue("resize", "mail"), keep=[], now=NOON)
+        seen = {task: client.published(task) for task in ("resize", "mail", "dump")}
+        assert seen["resize"].entry == a_catalogue("resize").tasks["resize"]
+        assert seen["dump"] == (None, "")
+        marks = {task: each.mark for task, each in seen.items()}
+        first, second = a_run(), a_run()
+        assert client.add_if([first], {}) == [True]
+        assert client.add_if([first, second], marks) == [False, True]
+        assert client.add_if([], marks) == []
+        assert len(client.runs(RunFilter())) == 2
+
+    @pytest.mark.parametrize("now_published", [(), ("mail",), ("resize", "dump")])
+    def test_runs_are_not_added_by_a_definition_that_is_another_now(
+        self, desk: Desk, opened: Opener, now_published: tuple[str, ...]
+    ) -> None:
+        client = opened()
+        desk.storage.publish("owner-1", a_catalogue("resize"), keep=[], now=NOON)
+        marks = {task: client.published(task).mark for task in ("resize", "dump")}
+        others = a_catalogue(*now_published)
+        changed = {name: replace(entry, priority=7) for name, entry in others.tasks.items()}
+        desk.storage.publish("owner-1", replace(others, tasks=changed), keep=[], now=NOON)
+        assert client.add_if([a_run()], marks) is None
+        assert client.add_if(a_pipeline(a_run()), marks) is None
+        assert client.add_if([a_run(unique="k", replaces=True)], marks) is None
+        assert client.runs(RunFilter()) == []
+        marks = {task: client.published(task).mark for task in ("resize", "dump")}
+        assert client.add_if([a_run()], marks) == [True]
+
+    def test_the_same_definition_published_again_is_known_again(self, desk: Desk, opened: Opener) -> None:
+        client = opened()
+        desk.storage.publish("owner-1", a_catalogue("resize"), keep=[], now=NOON)
+        mark = client.published("resize").mark
+        desk.storage.publish("owner-1", a_catalogue("mail", "resize"), keep=[], now=NOON)
+        assert client.add_if([a_run()], {"resize": mark}) == [True]

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 import trustme
 
+from jobrunner import JobRunner
 from jobrunner.durations import DAY
 from jobrunner.ids import new_id
 from jobrunner.model import State
 from jobrunner.plan import Retention
 from jobrunner.storage import RunFilter, Storage, open_storage
 from jobrunner.storage.redis.scripts import script
-from jobrunner.storage.redis.server import FORMAT
+from jobrunner.storage.redis.server import FORMAT, Server
 from jobrunner.storage.redis.store import RedisStorage
 from jobrunner.testing import LeasedStorageContract
-from jobrunner.testing.desk import NOON, PATIENCE, Desk, Opener, a_run, is_readable
+from jobrunner.testing.desk import NOON, PATIENCE, Desk, Opener, a_catalogue, a_run, is_readable
 from tests.servers import a_redis, free_port
 
 
@@ -204,3 +206,21 @@ def test_a_run_with_a_lock_more_is_still_its_owners(redis_url: str) -> None:
         storage.add([a_run()])
         (next_claim,) = desk.claim(1)
         assert storage.acquire(desk.owner, next_claim.seq, next_claim.claim_no, "disk", 1)
+
+
+def test_an_enqueue_is_one_call(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"{redis_url}?namespace={new_id(NOON)}"
+    with closing(RedisStorage.open(url)) as storage, JobRunner(backend=url) as jobs:
+        desk = Desk(storage)
+        storage.publish(desk.owner, a_catalogue("resize"), keep=[], now=NOON)
+        jobs.enqueue("resize")
+        called: list[str] = []
+        real = Server.call
+
+        def call(server: Server, operation: str, *given: Any, **more: Any) -> object:
+            called.append(operation)
+            return real(server, operation, *given, **more)
+
+        monkeypatch.setattr(Server, "call", call)
+        jobs.enqueue("resize")
+    assert called == ["add_if"]

@@ -289,3 +289,11 @@ def test_every_write_is_synced_before_it_is_acknowledged(storage: SqliteStorage)
         name: connection.execute(f"pragma {name}").fetchone()[0] for name in ("journal_mode", "synchronous")
     }
     assert settings == {"journal_mode": "wal", "synchronous": 2}
+
+
+def test_an_enqueue_is_one_transaction_of_two_statements(storage: SqliteStorage) -> None:
+    marks = {"resize": storage.published("resize").mark}
+    with Listener(storage) as listener:
+        assert storage.add_if([a_run()], marks) == [True]
+    heard = [statement.split()[0].lower() for statement in listener.heard]
+    assert heard == ["begin", "select", "insert", "commit"]

@@ -61,23 +61,46 @@ def scene() -> Iterator[Asking]:
 
 def test_adds_of_one_moment_are_one_write(scene: Asking) -> None:
     assert scene.all_add() == [{"answer": [True]}] * 8
-    assert scene.faulty.calls.count("add") == 1
+    assert scene.faulty.calls.count("add_if") == 1
 
 
 def test_a_storage_that_cannot_is_asked_twice_not_for_each(scene: Asking) -> None:
     """Each try may wait for a lock for seconds, on the thread that everything else needs."""
-    scene.faulty.fails("add", LOCKED, times=100)
+    scene.faulty.fails("add_if", LOCKED, times=100)
     assert {answer["message"] for answer in scene.all_add()} == {str(LOCKED)}
-    assert scene.faulty.calls.count("add") == 2
+    assert scene.faulty.calls.count("add_if") == 2
 
 
 def test_an_answer_that_was_lost_is_asked_for_again(scene: Asking) -> None:
-    scene.faulty.fails("add", LOCKED)
+    scene.faulty.fails("add_if", LOCKED)
     assert scene.all_add() == [{"answer": [True]}] * 8
 
 
 def test_one_bad_row_is_refused_alone(scene: Asking) -> None:
-    scene.faulty.fails("add", PayloadError("no such value"), times=2)  # of all, and of the first alone
+    scene.faulty.fails("add_if", PayloadError("no such value"), times=2)  # of all, and of the first alone
     answers = scene.all_add()
     assert answers[0]["error"] == "PayloadError"
     assert answers[1:] == [{"answer": [True]}] * 7
+
+
+def test_who_goes_by_what_is_published_no_longer_is_told_alone(scene: Asking) -> None:
+    mark = scene.storage.published("resize").mark
+    marks = [{"resize": mark}, {"resize": "another"}, {}, {"resize": mark}]
+    scene.service.hold()
+    for asker, each in zip(scene.askers, marks, strict=False):
+        scene.bridge.ask(None, call_text("add_if", [a_run()], each), asker)
+    scene.service.let_go()
+    scene.turns()
+    answers = [json.loads(asker.texts[0])["answer"] for asker in scene.askers[:4]]
+    assert answers == [[True], None, [True], [True]]
+
+
+def test_adds_by_the_same_definition_are_one_write(scene: Asking) -> None:
+    mark = scene.storage.published("resize").mark
+    scene.service.hold()
+    for asker in scene.askers:
+        scene.bridge.ask(None, call_text("add_if", [a_run()], {"resize": mark}), asker)
+    scene.service.let_go()
+    scene.turns()
+    assert [json.loads(asker.texts[0]) for asker in scene.askers] == [{"answer": [True]}] * 8
+    assert scene.faulty.calls.count("add_if") == 1

@@ -20,6 +20,7 @@ from .. import lanes as shared
 from ..beside import Bell, LockFile
 from ..memory.house import House
 from ..memory.store import MemoryStorage
+from ..published import Shelf
 from . import journal
 from .journal import Damaged, Journal
 from .records import Scribe, take_in
@@ -51,6 +52,7 @@ class FileStorage(MemoryStorage):
         self._owner_lock = LockFile(os.path.join(folder, "owner"))
         self._bell = Bell(os.path.join(folder, "state"))
         self._pools = shared.Pools()
+        self._shelf = Shelf()
         self._lock = threading.RLock()
         self._process = os.getpid()
         self._is_closed = self._is_owner = False

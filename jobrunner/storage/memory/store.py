@@ -30,6 +30,7 @@ from .. import (
 )
 from .. import lanes as shared
 from ..attempts import all_attempts
+from ..published import Published, Shelf
 from . import leaving, limits, reads, ticks, turn, waits
 from .house import House, Watermark
 
@@ -52,6 +53,7 @@ class MemoryStorage:
         self._name = url[len(_SCHEME) :]
         self._house = _enter_house(self._name)
         self._pools = shared.Pools()
+        self._shelf = Shelf()
         self._own_writes = self._seen = 0
         self._is_closed = False
 
@@ -73,8 +75,13 @@ class MemoryStorage:
     # --- writes of clients --------------------------------------------------------------------------
 
     def add(self, runs: Sequence[NewRun]) -> list[bool]:
+        return self.add_if(runs, {}) or []
+
+    def add_if(self, runs: Sequence[NewRun], marks: Mapping[str, str]) -> list[bool] | None:
         turn.demand_storable(runs)
         with self._writing(wakes=True) as house:
+            if not self._shelf.has(house.catalogue, marks):
+                return None
             now = max((run.created_at for run in runs), default=0)
             added = waits.add_all(house, runs, now)
             waits.resolve_all(house, now)
@@ -268,6 +275,10 @@ class MemoryStorage:
     def entry(self, task: str) -> Entry | None:
         with self._reading() as house:
             return house.catalogue.tasks.get(task) if house.catalogue else None
+
+    def published(self, task: str) -> Published:
+        with self._reading() as house:
+            return self._shelf.of(house.catalogue, task)
 
     def next_ticks(self) -> dict[str, Micros | None]:
         with self._reading() as house:

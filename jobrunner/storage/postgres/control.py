@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from ...catalogue import Catalogue, Entry
+from ...catalogue import Catalogue
 from ...model import Reason, State
 from ...plain import from_plain, to_plain
 from .. import AWAY, Pause, Revocation
+from ..published import NOTHING, Published
+from ..published import published as of_text
 from . import waits
 from .arrays import columns, literal
 from .database import Connection, Turn
@@ -229,10 +231,21 @@ def _listed(head: dict[str, object], name: str) -> Iterable[object]:
     return listed if isinstance(listed, list) else ()
 
 
-def entry(turn: Turn, task: str) -> Entry | None:
-    row = turn.connection.execute(
-        "select entry from entries join catalogues using (owner)"  # noqa: S608
-        f" where task = %(task)s and {_CURRENT} order by published_no desc limit 1",
-        {"task": task, "now": turn.now},
-    ).fetchone()
-    return None if row is None else from_plain(Entry, json.loads(row[0]))
+_ENTRY = f"""
+    select entry, encode(sha256(convert_to(entry, 'UTF8')), 'hex')
+    from entries join catalogues using (owner)
+    where task = %(task)s and {_CURRENT}
+    order by published_no desc
+    limit 1
+"""  # noqa: S608 - a condition
+
+
+def published(turn: Turn, task: str) -> Published:
+    """What is published about a task."""
+    row = turn.connection.execute(_ENTRY, {"task": task, "now": turn.now}).fetchone()
+    return NOTHING if row is None else of_text(row[0])._replace(mark=row[1])
+
+
+def are_current(turn: Turn, marks: Mapping[str, str]) -> bool:
+    """Whether what is published is what these marks (task -> mark) stand for."""
+    return all(published(turn, task).mark == mark for task, mark in marks.items())

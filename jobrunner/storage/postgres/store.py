@@ -28,6 +28,7 @@ from .. import (
     Verdict,
 )
 from .. import lanes as shared
+from ..published import Published
 from . import address, claims, control, faults, history, locks, owners, retention, rows, settles, ticks, waits
 from . import overview as summary
 from .database import Database, Turn
@@ -77,12 +78,15 @@ class PostgresStorage:
     # --- writes of clients --------------------------------------------------------------------------
 
     def add(self, runs: Sequence[NewRun]) -> list[bool]:
+        return self.add_if(runs, {}) or []
+
+    def add_if(self, runs: Sequence[NewRun], marks: Mapping[str, str]) -> list[bool] | None:
         if not runs:
             return []
         given = max(run.created_at for run in runs)
         try:
             with self._database.writing(given, alone=not waits.is_simple(runs), tells=True) as turn:
-                return self._add(turn, runs)
+                return self._add(turn, runs) if control.are_current(turn, marks) else None
         except Exception as error:
             if not faults.is_poison(error):
                 raise
@@ -341,8 +345,11 @@ class PostgresStorage:
             return control.catalogue(turn)
 
     def entry(self, task: str) -> Entry | None:
+        return self.published(task).entry
+
+    def published(self, task: str) -> Published:
         with self._database.reading() as turn:
-            return control.entry(turn, task)
+            return control.published(turn, task)
 
     def next_ticks(self) -> dict[str, Micros | None]:
         with self._database.reading() as turn:

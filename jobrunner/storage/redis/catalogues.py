@@ -9,6 +9,8 @@ from dataclasses import replace
 
 from ...catalogue import Catalogue, Entry
 from ...plain import from_plain, to_plain
+from ..published import NOTHING, Published
+from ..published import published as of_text
 
 
 def entries_of(catalogue: Catalogue) -> list[str]:
@@ -52,5 +54,6 @@ def _catalogue(flat: Sequence[str]) -> Catalogue | None:
     return from_plain(Catalogue, {**head, "tasks": tasks})
 
 
-def entry_of(text: str | None) -> Entry | None:
-    return None if text is None else from_plain(Entry, json.loads(text))
+def published(found: Sequence[str] | None) -> Published:
+    """Of the text of an entry, and its mark."""
+    return NOTHING if found is None else of_text(found[0])._replace(mark=found[1])

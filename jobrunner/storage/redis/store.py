@@ -36,6 +36,7 @@ from .. import (
 )
 from ..attempts import all_attempts
 from ..overlap import naming
+from ..published import Published
 from . import address, catalogues, reads
 from . import rows as plain
 from .ears import Ears
@@ -103,6 +104,14 @@ class RedisStorage:
         now = max(run.created_at for run in runs)
         answers = self._ask("add", now, runs=[plain.new_row(run) for run in runs])
         return [answer == 1 for answer in answers]
+
+    def add_if(self, runs: Sequence[NewRun], marks: Mapping[str, str]) -> list[bool] | None:
+        if not runs:
+            return []
+        now = max(run.created_at for run in runs)
+        flat = [text for pair in marks.items() for text in pair]
+        answers = self._ask("add_if", now, runs=[plain.new_row(run) for run in runs], marks=flat)
+        return None if answers is None else [answer == 1 for answer in answers]
 
     def cancel(self, run_ids: Sequence[str], now: Micros, *, reason: str = "cancelled") -> list[bool]:
         return [answer == 1 for answer in self._ask("cancel", now, ids=list(run_ids), reason=reason)]
@@ -310,7 +319,10 @@ class RedisStorage:
         return catalogues.merged(json.loads(self._ask("catalogue")))
 
     def entry(self, task: str) -> Entry | None:
-        return catalogues.entry_of(self._ask("entry", task=task))
+        return self.published(task).entry
+
+    def published(self, task: str) -> Published:
+        return catalogues.published(self._ask("published", task=task))
 
     def supervisors(self, now: Micros) -> list[Supervisor]:
         at = {} if self._server_time or not now else {"now": str(now)}

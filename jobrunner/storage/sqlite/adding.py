@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ...errors import PayloadError
 from ...model import NewRun
+from .control import published
 from .database import Database
 from .faults import is_poison
 from .rows import INSERT, is_plain, new_row
 from .waits import Changes, add_all, resolve_all
 
+NO_MARKS: Mapping[str, str] = {}
+
 
 class _Batch:
     """What one caller adds, and what became of it."""
 
-    def __init__(self, runs: Sequence[NewRun]) -> None:
+    def __init__(self, runs: Sequence[NewRun], marks: Mapping[str, str]) -> None:
         self.runs = runs
+        self.marks = marks
         self.added: list[bool] | None = None
         self.error: BaseException | None = None
+        self.is_over = False
         self._turn = threading.Lock()
         self._turn.acquire()
-
-    @property
-    def is_over(self) -> bool:
-        return self.added is not None or self.error is not None
 
     def wait(self) -> None:
         """Wait until it is over, or until it is this caller's turn to write."""
@@ -48,9 +49,12 @@ class Adder:
         self._is_writing = False
         self._heir: _Batch | None = None  # who was told to write next
 
-    def add(self, runs: Sequence[NewRun]) -> list[bool]:
-        """Add these runs; returns when they are on disk. Raises PayloadError for what cannot be stored."""
-        mine = _Batch(runs)
+    def add(self, runs: Sequence[NewRun], marks: Mapping[str, str] = NO_MARKS) -> list[bool] | None:
+        """Add these runs; returns when they are on disk. Raises PayloadError for what cannot be stored.
+
+        None, and nothing is added: what is published is not what the marks stand for.
+        """
+        mine = _Batch(runs, marks)
         with self._mutex:
             self._waiting.append(mine)
             is_first, self._is_writing = not self._is_writing, True
@@ -60,7 +64,7 @@ class Adder:
             self._write_all()
         if mine.error is not None:
             raise mine.error
-        return mine.added or []
+        return mine.added
 
     def _wait(self, mine: _Batch) -> None:
         try:
@@ -92,49 +96,76 @@ class Adder:
             self._heir.wake()
 
     def _write(self, batches: list[_Batch]) -> None:
+        add = _add_alone if len(batches) == 1 else _add_beside
         try:
             with self._database.writing() as connection:
-                answers = [_add(connection, batch.runs) for batch in batches]
+                for batch in batches:
+                    add(connection, batch)
         except BaseException as error:
             for batch in batches:
                 batch.error = error
             return
-        for batch, answer in zip(batches, answers, strict=True):
-            if isinstance(answer, list):
-                batch.added = answer
-            else:
-                batch.error = answer
+        finally:
+            for batch in batches:
+                batch.is_over = True
         self._written()
 
 
-def _add(connection: sqlite3.Connection, runs: Sequence[NewRun]) -> list[bool] | PayloadError:
-    """Add one caller's runs, all or none; its bad row is not the others' trouble."""
+def _add_alone(connection: sqlite3.Connection, batch: _Batch) -> None:
+    """Add one caller's runs in a transaction of their own."""
+    try:
+        batch.added = _add(connection, batch)
+    except Exception as error:
+        if not is_poison(error):
+            raise
+        raise _not_storable(error) from error
+
+
+def _add_beside(connection: sqlite3.Connection, batch: _Batch) -> None:
+    """Add one caller's runs beside those of others: its bad row is not their trouble."""
     connection.execute("savepoint batch")
     try:
-        added = _add_at_once(connection, runs) or _add_each(connection, runs)
+        batch.added = _add(connection, batch)
     except Exception as error:
         if not is_poison(error):
             raise
         connection.execute("rollback to batch")
-        return PayloadError(f"a run cannot be stored: {str(error)!a}", help="look at its arguments")
+        batch.error = _not_storable(error)
     finally:
         if connection.in_transaction:
             connection.execute("release batch")
-    return added
+
+
+def _not_storable(error: Exception) -> PayloadError:
+    return PayloadError(f"a run cannot be stored: {str(error)!a}", help="look at its arguments")
+
+
+def _add(connection: sqlite3.Connection, batch: _Batch) -> list[bool] | None:
+    """Add one caller's runs, all or none; None when what he goes by is no longer published."""
+    if any(published(connection, task).mark != mark for task, mark in batch.marks.items()):
+        return None
+    return _add_at_once(connection, batch.runs) or _add_each(connection, batch.runs)
 
 
 def _add_at_once(connection: sqlite3.Connection, runs: Sequence[NewRun]) -> list[bool] | None:
     """The fast way; None (and nothing is written) when it is not as simple as that."""
-    if len(runs) == 1 or not all(map(is_plain, runs)):
+    if not all(map(is_plain, runs)):
         return None
-    if connection.executemany(INSERT, map(new_row, runs)).rowcount == len(runs):
-        return [True] * len(runs)
-    connection.execute("rollback to batch")
+    if len(runs) == 1:
+        return [True] if connection.execute(INSERT, new_row(runs[0])).rowcount else None
+    connection.execute("savepoint at_once")
+    try:
+        if connection.executemany(INSERT, map(new_row, runs)).rowcount == len(runs):
+            return [True] * len(runs)
+        connection.execute("rollback to at_once")
+    finally:
+        if connection.in_transaction:
+            connection.execute("release at_once")
     return None
 
 
 def _add_each(connection: sqlite3.Connection, runs: Sequence[NewRun]) -> list[bool]:
-    now = max(run.created_at for run in runs)
+    now = max((run.created_at for run in runs), default=0)
     changes = Changes()
     added = add_all(connection, runs, now, changes)
     resolve_all(connection, changes, now)

@@ -6,11 +6,13 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from ...catalogue import Catalogue, Entry
+from ...catalogue import Catalogue
 from ...digest import sha256
 from ...durations import Micros
 from ...plain import from_plain, to_plain
 from .. import Pause, Revocation
+from ..published import Published
+from ..published import published as of_text
 
 # --- pauses, revocations ----------------------------------------------------------------------------
 
@@ -113,6 +115,6 @@ def catalogue(connection: sqlite3.Connection) -> Catalogue | None:
     return from_plain(Catalogue, {**json.loads(head), "tasks": tasks})
 
 
-def entry(connection: sqlite3.Connection, task: str) -> Entry | None:
+def published(connection: sqlite3.Connection, task: str) -> Published:
     row = connection.execute("select entry from entries where task = ?", (task,)).fetchone()
-    return None if row is None else from_plain(Entry, json.loads(row[0]))
+    return of_text(None if row is None else row[0])

@@ -26,6 +26,7 @@ from .. import (
 )
 from .. import lanes as shared
 from ..beside import Bell, LockFile
+from ..published import Published
 from . import claims, control, faults, history, locks, owners, removed, retention, rows, settles, ticks
 from . import overview as summary
 from .adding import Adder
@@ -69,7 +70,10 @@ class SqliteStorage:
     def add(self, runs: Sequence[NewRun]) -> list[bool]:
         if not runs:
             return []
-        return self._adder.add(runs)
+        return self._adder.add(runs) or []
+
+    def add_if(self, runs: Sequence[NewRun], marks: Mapping[str, str]) -> list[bool] | None:
+        return self._adder.add(runs, marks)
 
     def cancel(self, run_ids: Sequence[str], now: Micros, *, reason: str = "cancelled") -> list[bool]:
         changes = Changes()
@@ -306,8 +310,11 @@ class SqliteStorage:
             return control.catalogue(connection)
 
     def entry(self, task: str) -> Entry | None:
+        return self.published(task).entry
+
+    def published(self, task: str) -> Published:
         with self._database.reading() as connection:
-            return control.entry(connection, task)
+            return control.published(connection, task)
 
     def next_ticks(self) -> dict[str, Micros | None]:
         with self._database.reading() as connection:

@@ -53,9 +53,13 @@ local function add_all(rows)
   return answers
 end
 
-function operations.add()
+local function add_those_asked_for()
   local answers = add_all(request.runs)
   ripple()
   rings = true
   return answers
+end
+
+function operations.add()
+  return add_those_asked_for()
 end

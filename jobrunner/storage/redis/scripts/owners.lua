@@ -282,12 +282,28 @@ function operations.catalogue()
   return encoded(found)
 end
 
-function operations.entry()
+local function entry_of(task)
   for _, owner in ipairs(publishers()) do
-    local text = call('HGET', P .. 'catalogue:' .. owner, 'task ' .. request.task)
+    local text = call('HGET', P .. 'catalogue:' .. owner, 'task ' .. task)
     if text then
       return text
     end
   end
   return false
+end
+
+function operations.published()
+  local text = entry_of(request.task)
+  return text and { text, redis.sha1hex(text) }
+end
+
+-- Add rows if what is published about some tasks is what the caller goes by: task, mark, task, mark...
+function operations.add_if()
+  for i = 1, #request.marks, 2 do
+    local text = entry_of(request.marks[i])
+    if (text and redis.sha1hex(text) or '') ~= request.marks[i + 1] then
+      return false
+    end
+  end
+  return add_those_asked_for()
 end
