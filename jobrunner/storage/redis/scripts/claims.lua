@@ -153,12 +153,8 @@ end
 
 -- What is known of a run by its first claim alone (see `first_claim_of`): `says`.
 local function ready_head(place, seq, text)
-  local first = string.find(text, '\n', 1, true)
-  local second = string.find(text, '\n', first + 1, true)
-  return {
-    seq = seq, place = place, is_late = false, id = string.sub(text, 1, first - 1),
-    task = string.sub(text, first + 1, second - 1), says = string.sub(text, second + 1),
-  }
+  local id, task = string.match(text, '^[^"]*"([^"]*)","([^"]*)"')
+  return { seq = seq, place = place, is_late = false, id = id, task = task, lane = false, says = text }
 end
 
 -- The row at a place in a lane, with what the choice notes beside it: `place`, `is_late`, `taken`, `refused`.
@@ -247,6 +243,9 @@ local function mark_of(head)
 end
 
 local function revokes(head, choice)
+  if not next(floor.marks) then
+    return false
+  end
   if head.pipeline and floor.revoked[head.pipeline] then
     return true
   end
@@ -277,9 +276,11 @@ local function accept(head, rule, choice)
 end
 
 local function choose(heads, room, choice)
-  table.sort(heads, function(a, b)
-    return a.place < b.place
-  end)
+  if heads.lanes > 1 then
+    table.sort(heads, function(a, b)
+      return a.place < b.place
+    end)
+  end
   local refused = 0
   for _, head in ipairs(heads) do
     local rule = rule_of(head.task)
@@ -325,10 +326,12 @@ local function chosen()
     local lane = open_lane(name)
     if lane then
       if not by_pool[lane.pool] then
-        by_pool[lane.pool] = {}
+        by_pool[lane.pool] = { lanes = 0 }
         pools[#pools + 1] = lane.pool
       end
-      local has_more = read(lane, by_pool[lane.pool], choice.strangers)
+      local heads = by_pool[lane.pool]
+      heads.lanes = heads.lanes + 1
+      local has_more = read(lane, heads, choice.strangers)
       choice.more = choice.more or (has_more and not lane.is_full)
       full[#full + 1] = has_more and lane.is_full and name or nil
     end
@@ -369,18 +372,32 @@ local function claim_of(r)
   }
 end
 
--- A run of which no more than its first claim is known: what it says stands.
-local function take_ready(head, owner, host)
-  local seq, of_task = head.seq, 'task:' .. head.task
-  leave_place(of_task .. ':queued', seq)
-  leave_place('lane:' .. head.lane, head.place)
-  drop_note('ready', seq)
-  call('HSET', P .. 'run:' .. seq, 'state', 'running', 'owner', owner, 'host', host, 'claim_no', '1', 'attempt', '1')
-  take_place(of_task .. ':running', seq, seq)
-  head.claim_no = '1'
-  note('held:' .. owner, seq, fence_of(head))
-  dirty = true
-  return head.says
+-- Runs of which no more than their first claims are known: what these say stands. It is written of many at a
+-- time.
+local function take_ready(heads, owner, host)
+  local seqs, held, by_task, by_lane = {}, {}, {}, {}
+  for i, head in ipairs(heads) do
+    local seq, task, lane = head.seq, head.task, head.lane
+    call('HSET', P .. 'run:' .. seq, 'state', 'running', 'owner', owner, 'host', host, 'claim_no', '1', 'attempt', '1')
+    seqs[i] = seq
+    held[2 * i - 1], held[2 * i] = seq, '1\n' .. head.id .. '\n' .. task
+    local of_task = by_task[task] or { seqs = {}, scored = {}, size = 0 }
+    local size = of_task.size + 1
+    by_task[task], of_task.size, of_task.seqs[size] = of_task, size, seq
+    of_task.scored[2 * size - 1], of_task.scored[2 * size] = seq, seq
+    local places = by_lane[lane] or {}
+    by_lane[lane], places[#places + 1] = places, head.place
+  end
+  for task, found in pairs(by_task) do
+    write_list('ZREM', 'task:' .. task .. ':queued', found.seqs)
+    write_list('ZADD', 'task:' .. task .. ':running', found.scored)
+  end
+  for lane, places in pairs(by_lane) do
+    write_list('ZREM', 'lane:' .. lane, places)
+  end
+  write_list('HDEL', 'ready', seqs)
+  write_list('HSET', 'held:' .. owner, held)
+  dirty = dirty or #seqs > 0
 end
 
 -- All of a run that is bound to something after all: a lock that it takes, or finds busy.
@@ -391,11 +408,6 @@ local function in_full(head)
 end
 
 local function take(head, owner, host)
-  if head.says and not (head.taken or head.refused) then
-    return take_ready(head, owner, host)
-  elseif head.says then
-    head = in_full(head)
-  end
   local key = P .. 'run:' .. head.seq
   leave(head)
   if head.claim_no ~= '0' then
@@ -440,15 +452,20 @@ local function take_all(choice, owner)
     call('PEXPIRE', P .. 'rate:' .. task, int(math.ceil((window_of(rule) + rule.window - NOW) / 1000) + 60000))
   end
   local host = call('HGET', P .. 'supervisor:' .. owner, 'host') or ''
-  local claims = {}
+  local claims, ready = {}, {}
   gather()
   for _, head in ipairs(choice.claims) do
     -- A revocation that this very claim met may have ended it.
     if #choice.revoked == 0 or call('HGET', P .. 'run:' .. head.seq, 'state') == 'queued' then
-      claims[#claims + 1] = take(head, owner, host)
+      if head.says and not (head.taken or head.refused) then
+        ready[#ready + 1], claims[#claims + 1] = head, head.says
+      else
+        claims[#claims + 1] = take(head.says and in_full(head) or head, owner, host)
+      end
     end
   end
   write_gathered()
+  take_ready(ready, owner, host)
   return claims
 end
 

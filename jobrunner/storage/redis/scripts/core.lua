@@ -27,7 +27,7 @@ local dirty = false -- whether anything was written that others should look at
 local frees = false -- whether a run became claimable, or a lock free
 local rings = false -- whether supervisors must look, whatever else is there
 local finals = {} -- ids of the runs that became final, or went: nobody has looked who waits for them
-local ends = {} -- id and state of each of the runs that became final: nobody was told
+local ends = {} -- id -> state of the runs that became final: nobody was told
 local fresh = {} -- SEQ of the runs that wait: nobody has looked what for
 
 local function int(number)
@@ -39,7 +39,7 @@ local function pad(seq)
 end
 
 local function unpad(text)
-  return (string.gsub(text, '^0+', ''))
+  return string.match(text, '^0*(.*)$')
 end
 
 -- Below `maxmemory` nothing of this matters. At it, Redis refuses the first command of a script that needs
@@ -73,6 +73,13 @@ local function gather()
   gathered = gathered or { left = {}, taken = {}, joined = {}, dropped = {}, noted = {} }
 end
 
+-- Write many members, or pairs of what belongs to them, to one place.
+local function write_list(command, key, list)
+  for i = 1, #list, 1000 do
+    call(command, P .. key, unpack(list, i, math.min(i + 999, #list)))
+  end
+end
+
 local function list_of(places, key)
   local list = places[key]
   if not list then
@@ -84,9 +91,7 @@ end
 
 local function write_places(command, places)
   for key, list in pairs(places) do
-    for i = 1, #list, 1000 do
-      call(command, P .. key, unpack(list, i, math.min(i + 999, #list)))
-    end
+    write_list(command, key, list)
   end
 end
 

@@ -4,15 +4,11 @@ local answer = operations[ARGV[1]]()
 if dirty then
   call('INCR', P .. 'writes')
 end
-for i = 1, #ends, 1000 do -- mostly nobody waits for any of them, which one command tells of many
-  local channels = {}
-  for j = i, math.min(i + 999, #ends), 2 do
-    channels[#channels + 1] = P .. 'end:' .. ends[j]
-  end
-  local heard = call('PUBSUB', 'NUMSUB', unpack(channels))
-  for j = 2, #heard, 2 do
-    if heard[j] > 0 then
-      call('PUBLISH', heard[j - 1], ends[i + j - 1])
+if next(ends) then
+  for _, channel in ipairs(call('PUBSUB', 'CHANNELS', P .. 'end:*')) do -- mostly there is none
+    local state = ends[string.sub(channel, #P + 5)]
+    if state then
+      call('PUBLISH', channel, state)
     end
   end
 end

@@ -4,6 +4,10 @@
 --   supervisor:O       info, host, status, beat, left, lost, keep
 --   alive              owner by the end of its lease: in office
 
+-- A name as long as this makes a hash a table: as a list, which it is while its entries are short and few, it
+-- would be searched from its beginning for each of hundreds of runs.
+local WIDE = string.rep('-', 65)
+
 local KEPT = 20 -- supervisors remembered, for `status` to name the last ones
 
 -- Whether the owner entered, has not left, and was not declared dead. A lease that has run out ends nothing by
@@ -74,6 +78,7 @@ function operations.enter()
   call('ZADD', P .. 'supervisors', request.started_at, owner)
   call('HSET', P .. 'supervisor:' .. owner, 'info', request.info, 'host', request.host, 'status',
     request.status, 'beat', request.started_at)
+  call('HSET', P .. 'held:' .. owner, WIDE, '')
   renew(owner)
   forget_the_oldest()
   dirty = true

@@ -151,7 +151,7 @@ local function end_of(r)
     call('HDEL', P .. 'unique', r.unique)
   end
   finals[#finals + 1] = r.id
-  ends[#ends + 1], ends[#ends + 2] = r.id, r.state
+  ends[r.id] = r.state
 end
 
 -- Whether the end of a running row concerns nothing but itself.
@@ -258,15 +258,15 @@ local MOST_READY = 2048 -- bytes of a payload that lies in `ready` too
 
 local function is_ready(r)
   return r.state == 'queued' and not (r.expires_at or r.unique or r.pipeline or r.after or r.join or r.compose)
-    and #r.payload <= MOST_READY and not string.find(r.id .. r.task, '\n', 1, true)
+    and #r.payload <= MOST_READY and not string.find(r.id .. r.task, '[%c"\\]')
 end
 
--- The claim of a run that has just been added, in the order of `rows.first_claim_of`; its id and task before it.
+-- The claim of a run that has just been added, in the order of `rows.first_claim_of`: its id and its task are the
+-- first texts in it, and need no escapes.
 local function first_claim_of(r)
-  local texts = cjson.encode({ r.id, r.task, r.payload, r.trigger, r.pool, r.policy or false, r.options or false,
-    r.cause or false })
-  return r.id .. '\n' .. r.task .. '\n[' .. r.seq .. ',' .. (r.priority or '0') .. ',' .. r.due_at .. ',' .. r.created_at
-    .. ',' .. (r.tick or 'null') .. ',' .. (r.missed or '0') .. ',' .. string.sub(texts, 2)
+  local texts = cjson.encode({ r.payload, r.trigger, r.pool, r.policy or false, r.options or false, r.cause or false })
+  return '[' .. r.seq .. ',' .. (r.priority or '0') .. ',' .. r.due_at .. ',' .. r.created_at .. ',' .. (r.tick or 'null')
+    .. ',' .. (r.missed or '0') .. ',"' .. r.id .. '","' .. r.task .. '",' .. string.sub(texts, 2)
 end
 
 -- Add a row as it was given: names and values.

@@ -158,42 +158,57 @@ local function held_ones(settles, owner)
   return found
 end
 
--- The same as `finish`, by what is noted of a run that is held.
-local function finish_held(s, fence)
+-- The same as `finish`, by what is noted of a run that is held; its places are written with those of others.
+local function finish_held(s, fence, batch)
   local first = s[2] .. '\n' .. s[4] .. '\n'
-  if string.sub(fence, 1, #first) ~= first then
+  if string.find(fence, first, 1, true) ~= 1 then
     return false
   end
   local seq, task, ended_at = s[1], string.sub(fence, #first + 1), s[5]
-  local of_task = 'task:' .. task
-  local padded = pad(seq)
-  gather()
-  leave_place(of_task .. ':running', seq)
-  drop_note('held:' .. s[3], seq)
   write_success(s)
-  take_place(of_task .. ':succeeded', seq, seq)
-  take_place('done', ended_at, padded)
-  take_place('done:' .. task, ended_at, padded)
+  local padded, done, results = pad(seq), batch.done, batch.results
+  local of_task = batch.by_task[task] or { seqs = {}, scored = {}, done = {}, size = 0 }
+  local size = of_task.size + 1
+  batch.by_task[task], of_task.size, of_task.seqs[size] = of_task, size, seq
+  of_task.scored[2 * size - 1], of_task.scored[2 * size] = seq, seq
+  of_task.done[2 * size - 1], of_task.done[2 * size] = ended_at, padded
+  done[#done + 1], done[#done + 2] = ended_at, padded
   if s[6] then
-    take_place('results', ended_at, padded)
+    results[#results + 1], results[#results + 2] = ended_at, padded
   end
+  batch.seqs[#batch.seqs + 1] = seq
   finals[#finals + 1] = s[4]
-  ends[#ends + 1], ends[#ends + 2] = s[4], 'succeeded'
-  dirty = true
+  ends[s[4]] = 'succeeded'
   return true
+end
+
+local function write_held(batch, owner)
+  for task, found in pairs(batch.by_task) do
+    write_list('ZREM', 'task:' .. task .. ':running', found.seqs)
+    write_list('ZADD', 'task:' .. task .. ':succeeded', found.scored)
+    write_list('ZADD', 'done:' .. task, found.done)
+  end
+  write_list('HDEL', 'held:' .. owner, batch.seqs)
+  write_list('ZADD', 'done', batch.done)
+  write_list('ZADD', 'results', batch.results)
+  dirty = true
 end
 
 -- `owner`: who asks, where that is known.
 local function settle_all(settles, owner)
   local refused, held, done = {}, owner and held_ones(settles, owner) or {}, {}
+  local batch = { by_task = {}, seqs = {}, done = {}, results = {} }
   for i, s in ipairs(settles) do
-    if held[i] and not done[s[1]] and finish_held(s, held[i]) then
+    if held[i] and not done[s[1]] and finish_held(s, held[i], batch) then
       done[s[1]] = true
     elseif not (#s == 7 and finish or settle)(s) then
       refused[#refused + 1] = i
     end
   end
   write_gathered()
+  if #batch.seqs > 0 then
+    write_held(batch, owner)
+  end
   return refused
 end
 
