@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import jobrunner
 from benchmarks import record, report
 from benchmarks.contests import FULL, QUICK, latency
 from benchmarks.measure import (
@@ -23,6 +24,7 @@ from benchmarks.measure import (
     outcome,
 )
 from benchmarks.record import Record, key_of
+from benchmarks.stages import STAGES, Stage
 
 TEN_TIMES = Goal(text=">= 10 x huey", ratio=10.0, peer="huey")
 
@@ -259,3 +261,14 @@ def test_the_line_about_an_idle_system_rests_and_no_other_one_does() -> None:
     assert [each.goal.text for each in idle] == ["30 x ahead of huey's default"]
     assert sum(latency.with_rests(QUICK.rests)) < 20
     assert set(latency.evenly(QUICK.moments)) == {latency.PAUSE}
+
+
+# --- the stages of a profile ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.words)
+def test_the_functions_that_a_profile_looks_for_are_there(stage: Stage) -> None:
+    sources = Path(str(jobrunner.__file__)).parent
+    for function in (each for each in (stage.function, stage.but) if each not in ("", "*")):
+        file, name = function.split(":")
+        assert any(f"def {name}(" in path.read_text() for path in sources.rglob(file)), function
