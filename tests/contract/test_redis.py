@@ -17,6 +17,7 @@ from jobrunner.ids import new_id
 from jobrunner.model import State
 from jobrunner.plan import Retention
 from jobrunner.storage import RunFilter, Storage, open_storage
+from jobrunner.storage.redis.line import Line
 from jobrunner.storage.redis.scripts import script
 from jobrunner.storage.redis.server import FORMAT, Server
 from jobrunner.storage.redis.store import RedisStorage
@@ -66,6 +67,59 @@ def test_a_server_is_reached_over_tls(tmp_path: Path) -> None:
     options = ("--tls-port", str(port), *own, "--tls-ca-cert-file", f"{tmp_path}/ca.pem")
     with a_redis(tmp_path / "redis", None, *options, "--tls-auth-clients", "no"):
         assert works(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path}/ca.pem")
+
+
+# --- calls ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pool(redis_url: str) -> Iterator[redis.ConnectionPool]:
+    pool = redis.ConnectionPool.from_url(redis_url, decode_responses=True, protocol=2)
+    yield pool
+    pool.disconnect()
+
+
+def test_a_line_gives_the_answers_that_the_library_gives(pool: redis.ConnectionPool) -> None:
+    nested = "return {1, 'a\\r\\nb', {2, {}, false, 'c'}, string.rep('\u00e4', 200000)}"
+    script = "EVAL", nested, "0"
+    client: Any = redis.Redis(connection_pool=pool)
+    with closing(Line(pool)) as line:
+        for words in (script, ("EVAL", "return false", "0"), ("EVAL", "return {ok='well'}", "0")):
+            assert line.ask([word.encode() for word in words], PATIENCE) == client.execute_command(*words)
+
+
+def test_what_a_server_refuses_is_the_error_of_the_library_and_the_line_goes_on(
+    pool: redis.ConnectionPool,
+) -> None:
+    with closing(Line(pool)) as line:
+        with pytest.raises(redis.exceptions.NoScriptError):
+            line.ask([b"EVALSHA", b"0" * 40, b"0"], PATIENCE)
+        assert line.ask([b"ECHO", b"still there"], PATIENCE) == "still there"
+
+
+def test_a_line_that_the_server_closed_is_over_and_the_next_call_has_another(redis_url: str) -> None:
+    with closing(RedisStorage.open(f"{redis_url}?namespace={new_id(NOON)}")) as storage:
+        (line,) = storage._server._lines
+        assert not line.is_over()
+        with redis.Redis.from_url(redis_url) as server:
+            server.client_kill_filter(_type="normal", skipme=True)
+        assert storage.pauses(NOON) == []
+        assert storage._server._lines != [line]
+
+
+def test_a_call_is_one_command_and_its_answer(redis_url: str) -> None:
+    """An add, and what follows a wake-up: one call each."""
+    with closing(RedisStorage.open(f"{redis_url}?namespace={new_id(NOON)}")) as storage:
+        desk = Desk(storage)
+        storage.add([a_run()])
+        desk.turn([desk.end(claim) for claim in desk.claim()])
+        with redis.Redis.from_url(redis_url, decode_responses=True) as server:
+            server.config_resetstat()
+            storage.add([a_run()])
+            assert is_readable(storage, PATIENCE)
+            storage.woken()
+            assert len(desk.claim()) == 1
+            assert server.info("commandstats")["cmdstat_evalsha"]["calls"] == 2
 
 
 # --- keys -------------------------------------------------------------------------------------------------

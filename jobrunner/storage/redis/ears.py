@@ -8,6 +8,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from .line import MOST_AT_ONCE, NOTHING_THERE, connected
 from .server import Server
 
 
@@ -33,25 +34,28 @@ class Ears:
         with self._lock:
             if self._connection is not None:
                 return False
-            connection: Any = self._server.pool.make_connection()
+            connection = connected(self._server.pool)
             try:
-                connection.connect()
                 connection.send_command("SUBSCRIBE", f"{self._server.prefix}wake")
                 connection.read_response()
             except (RedisError, OSError):
                 connection.disconnect()
                 raise
             self._connection = connection
+            connection._sock.settimeout(0)
             self._epoll.register(connection._sock.fileno(), select.EPOLLIN)
             return True
 
     def empty(self) -> None:
-        """Take in what was heard; never waits."""
+        """Take in what was heard; never waits. It is not read: all words mean the same."""
         with self._lock:
             try:
-                while self._connection is not None and self._connection.can_read(timeout=0):
-                    self._connection.read_response()
-            except (RedisError, OSError):
+                while self._connection is not None:
+                    if not self._connection._sock.recv(MOST_AT_ONCE):
+                        self._drop()
+            except NOTHING_THERE:
+                return
+            except OSError:
                 self._drop()
 
     def _drop(self) -> None:
