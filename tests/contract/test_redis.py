@@ -144,6 +144,7 @@ def test_an_operation_is_sent_no_more_of_the_script_than_it_uses() -> None:
     assert script("writes").text.count("function") == 1
     assert "enter_tick" not in script("exchange").text
     assert len(script("add").text) < len(script("exchange").text) / 1.5
+    assert script("add_plain").text.count("function") <= 20
 
 
 def test_a_run_more_in_a_turn_costs_few_commands(redis_url: str) -> None:
@@ -279,4 +280,4 @@ def test_an_enqueue_is_one_call(redis_url: str, monkeypatch: pytest.MonkeyPatch)
 
         monkeypatch.setattr(Server, "call", call)
         jobs.enqueue("resize")
-    assert called == ["add_if"]
+    assert called == ["add_plain_if"]

@@ -14,6 +14,7 @@ from ..fences import quarantined
 _LARGEST = 2**63  # as in a database
 _HIGHEST = 2**53  # what is compared is a double in Lua
 Row = Mapping[str, str]
+_NOTHING = (None,) * 5
 
 _BORN = tuple(
     name
@@ -46,6 +47,12 @@ def rank_of(priority: int) -> str:
 
 
 # --- what goes in -----------------------------------------------------------------------------------
+
+
+def is_plain(run: NewRun) -> bool:
+    """Whether a run waits in its lane from the first, and is bound to nothing."""
+    told = (run.unique, run.expires_at, run.pipeline, run.join, run.compose)
+    return run.state is State.QUEUED and told == _NOTHING and not run.after and not run.replaces
 
 
 def new_row(run: NewRun) -> dict[str, str]:
@@ -95,9 +102,6 @@ def settle_rows(settles: Sequence[Settle], owner: str) -> tuple[list[object], by
     except UnicodeError:
         return [settle_row(settle) for settle in settles], b""
     return [0 if line else settle_row(settle) for settle, line in zip(settles, lines, strict=True)], beside
-
-
-_NOTHING = (None,) * 5
 
 
 def _line(settle: Settle) -> str | None:

@@ -102,7 +102,8 @@ class RedisStorage:
         if not runs:
             return []
         now = max(run.created_at for run in runs)
-        answers = self._ask("add", now, runs=[plain.new_row(run) for run in runs])
+        operation = "add_plain" if all(map(plain.is_plain, runs)) else "add"
+        answers = self._ask(operation, now, runs=[plain.new_row(run) for run in runs])
         return [answer == 1 for answer in answers]
 
     def add_if(self, runs: Sequence[NewRun], marks: Mapping[str, str]) -> list[bool] | None:
@@ -110,7 +111,8 @@ class RedisStorage:
             return []
         now = max(run.created_at for run in runs)
         flat = [text for pair in marks.items() for text in pair]
-        answers = self._ask("add_if", now, runs=[plain.new_row(run) for run in runs], marks=flat)
+        operation = "add_plain_if" if all(map(plain.is_plain, runs)) else "add_if"
+        answers = self._ask(operation, now, runs=[plain.new_row(run) for run in runs], marks=flat)
         return None if answers is None else [answer == 1 for answer in answers]
 
     def cancel(self, run_ids: Sequence[str], now: Micros, *, reason: str = "cancelled") -> list[bool]:

@@ -60,6 +60,34 @@ local function add_those_asked_for()
   return answers
 end
 
+-- The same of rows that wait in their lanes, and are bound to nothing. This is what clients mostly ask for, and
+-- few functions are needed for it.
+local function add_plain_ones()
+  local answers = {}
+  if #request.runs > 1 then
+    gather()
+  end
+  for i, r in ipairs(request.runs) do
+    answers[i] = 0
+    if not seq_of(r.id) then
+      register(r)
+      take_place('task:' .. r.task .. ':queued', r.seq, r.seq)
+      enter_lane(r)
+      if is_ready(r) then
+        note('ready', r.seq, first_claim_of(r))
+      end
+      dirty, answers[i] = true, 1
+    end
+  end
+  write_gathered()
+  rings = true
+  return answers
+end
+
+function operations.add_plain()
+  return add_plain_ones()
+end
+
 function operations.add()
   return add_those_asked_for()
 end

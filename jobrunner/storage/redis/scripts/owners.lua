@@ -302,13 +302,21 @@ function operations.published()
   return text and { text, redis.sha1hex(text) }
 end
 
--- Add rows if what is published about some tasks is what the caller goes by: task, mark, task, mark...
-function operations.add_if()
+-- Whether what is published about some tasks is what the caller goes by: task, mark, task, mark...
+local function is_as_known()
   for i = 1, #request.marks, 2 do
     local text = entry_of(request.marks[i])
     if (text and redis.sha1hex(text) or '') ~= request.marks[i + 1] then
       return false
     end
   end
-  return add_those_asked_for()
+  return true
+end
+
+function operations.add_if()
+  return is_as_known() and add_those_asked_for()
+end
+
+function operations.add_plain_if()
+  return is_as_known() and add_plain_ones()
 end

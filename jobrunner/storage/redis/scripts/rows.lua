@@ -164,12 +164,14 @@ local function fence_of(r)
   return r.claim_no .. '\n' .. r.id .. '\n' .. r.task
 end
 
+local function enter_lane(r)
+  take_place('lane:' .. r.lane, 0, place_in_lane(r))
+  join_set('lanes', r.lane)
+  frees = true
+end
+
 local arriving = {
-  queued = function(r)
-    take_place('lane:' .. r.lane, 0, place_in_lane(r))
-    join_set('lanes', r.lane)
-    frees = true
-  end,
+  queued = enter_lane,
   scheduled = function(r)
     take_place('due', r.due_at, pad(r.seq))
     if r.tick then
@@ -269,32 +271,33 @@ local function first_claim_of(r)
     .. ',' .. (r.missed or '0') .. ',"' .. r.id .. '","' .. r.task .. '",' .. string.sub(texts, 2)
 end
 
--- Add a row as it was given: names and values.
-local function insert(r)
-  r.replaces = nil
+-- Write a row as it was given, names and values, and where it is found whatever becomes of it.
+local function register(r)
   local flat = {}
   for name, value in pairs(r) do
     flat[#flat + 1] = name
     flat[#flat + 1] = value
   end
   r.seq = int(call('INCR', P .. 'seq'))
-  if FINAL[r.state] then
-    r.finished_at = r.created_at
-    call('HSET', P .. 'run:' .. r.seq, 'finished_at', r.finished_at)
-  end
   call('HSET', P .. 'run:' .. r.seq, unpack(flat))
   call('HSET', P .. 'id', r.id, r.seq)
   take_place('ids', 0, r.id .. ':' .. r.seq)
   take_place('sdi', 0, string.reverse(r.id) .. ':' .. r.seq)
   take_place('runs', r.seq, r.seq)
   take_place('created', r.created_at, r.seq)
+  join_set('tasks', r.task)
+end
+
+-- Add a row.
+local function insert(r)
+  r.replaces = nil
+  register(r)
   if r.pipeline then
     take_place('pipe:' .. r.pipeline, r.seq, r.seq)
   end
   if r.unique and not FINAL[r.state] then
     call('HSET', P .. 'unique', r.unique, r.seq)
   end
-  join_set('tasks', r.task)
   arrive(r)
   if is_ready(r) then
     note('ready', r.seq, first_claim_of(r))
