@@ -20,6 +20,7 @@ from jobrunner.durations import SECOND
 from jobrunner.errors import StorageRefused, StorageUnavailable, UsageError
 from jobrunner.model import State
 from jobrunner.storage import RunFilter, open_storage
+from jobrunner.storage.beside import LockFile
 from jobrunner.storage.sqlite import SqliteStorage, schema
 from jobrunner.testing.desk import A_STATUS, NOON, PATIENCE, Desk, a_run, an_owner, in_threads
 
@@ -503,6 +504,27 @@ def test_a_client_writes_the_log_over_again_when_nobody_works(
             sizes.append(path.with_name("jobs.db-wal").stat().st_size)
     assert max(sizes) < 1_000_000  # five times that was written
     assert sizes == sorted(sizes)  # it is not cut either: a file that grows again is dearer to sync
+
+
+def test_a_client_copies_the_log_in_a_commit_of_its_own_under_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a copy might begin when all was copied already, and meet a writer that begins the log anew."""
+    monkeypatch.setattr("jobrunner.storage.sqlite.upkeep.COPIED_WRITES", 1)
+    path = tmp_path / "jobs.db"
+    held = LockFile(str(path))
+    with closing(open_storage(url_of(path))) as storage:
+        storage.add([a_run()])
+        assert held.take_copying()
+        before = path.stat().st_mtime_ns
+        storage.add([a_run()])  # somebody else is copying: not now
+        assert path.stat().st_mtime_ns == before
+        held.end_copying()
+        assert path.stat().st_mtime_ns == before
+        storage.add([a_run()])
+        assert path.stat().st_mtime_ns != before
+        assert held.take_copying()  # it was given back
+        held.release()
 
 
 def test_a_client_leaves_the_log_to_the_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

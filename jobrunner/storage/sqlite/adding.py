@@ -12,6 +12,7 @@ from .control import published
 from .database import Database
 from .faults import is_poison
 from .rows import INSERT, is_plain, new_row
+from .upkeep import Upkeep
 from .waits import Changes, add_all, resolve_all
 
 NO_MARKS: Mapping[str, str] = {}
@@ -41,8 +42,9 @@ class _Batch:
 class Adder:
     """One caller writes for all who came while the one before was writing: one sync of the disk for many."""
 
-    def __init__(self, database: Database, written: Callable[[], None]) -> None:
+    def __init__(self, database: Database, upkeep: Upkeep, written: Callable[[], None]) -> None:
         self._database = database
+        self._upkeep = upkeep
         self._written = written  # called after every commit
         self._mutex = threading.Lock()
         self._waiting: list[_Batch] = []
@@ -98,7 +100,7 @@ class Adder:
     def _write(self, batches: list[_Batch]) -> None:
         add = _add_alone if len(batches) == 1 else _add_beside
         try:
-            with self._database.writing() as connection:
+            with self._upkeep.around_write(), self._database.writing() as connection:
                 for batch in batches:
                     add(connection, batch)
         except BaseException as error:

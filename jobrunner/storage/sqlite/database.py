@@ -113,21 +113,33 @@ class Database:
 
     def own(self) -> None:
         """From now on commits of this connection copy the log into the database, so many pages at a time."""
-        with self.lock, self._faults():
-            self._copies_log = True
-            self._connected().execute(f"pragma wal_autocheckpoint = {COPIED_PAGES}")
+        self._copies_log = True
+        self._copy_each(COPIED_PAGES)
 
     def disown(self) -> None:
         """Leave the log to others again."""
+        self._copies_log = False
+        self._copy_no_more()
+
+    @contextmanager
+    def copying(self) -> Iterator[None]:
+        """Commits within the block copy all of the log; what is written after that begins it anew."""
+        self._copy_each(1)
+        try:
+            yield
+        finally:
+            with suppress(StorageError):  # what was committed is committed
+                self._copy_no_more()
+
+    def _copy_each(self, pages: int) -> None:
         with self.lock, self._faults():
-            self._copies_log = False
+            self._connected().execute(f"pragma wal_autocheckpoint = {pages}")
+
+    def _copy_no_more(self) -> None:
+        """As every connection begins: one that is made anew need not be told."""
+        with self.lock, self._faults():
             if self._connection is not None:
                 self._connection.execute("pragma wal_autocheckpoint = 0")
-
-    def copy_log(self) -> None:
-        """Copy as much of the log as can be; what is written next begins it anew, if that was all."""
-        with self.lock, self._faults():
-            self._connected().execute("pragma wal_checkpoint(passive)").fetchall()
 
     def cut_log(self) -> None:
         """Copy all of the log and make its file empty, unless readers or writers are in the way."""

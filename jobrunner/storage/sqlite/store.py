@@ -52,7 +52,7 @@ class SqliteStorage:
         self._lock_file = LockFile(database.path)
         self._bell = Bell(database.path)
         self._upkeep = Upkeep(database, self._lock_file)
-        self._adder = Adder(database, self._written)
+        self._adder = Adder(database, self._upkeep, self._written)
         self._pools = shared.Pools()
         self._host = ""
         self._seen_version = database.foreign_version()

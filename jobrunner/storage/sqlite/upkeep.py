@@ -1,15 +1,18 @@
 """The write-ahead log is copied into the database by one process at a time, the owner when there is one.
 
-Older SQLite versions can damage a log when two connections copy it at once while it is written (fixed in
-3.51.3, 3.50.7, 3.44.6). So clients never copy it by the way, and whoever copies holds a lock: the owner for
-all its life; it lets SQLite copy after every so many pages. Where no owner lives, a client takes the lock for
-a moment, each so many writes of its own: the log is then written over again. A file that grows is dearer to
-sync than one that does not: its new size is a second thing to be put on the disk.
+SQLite before 3.51.3 (3.50.7, 3.44.6) can damage a database: a copy that begins while all of the log is copied
+already may meet a writer that begins the log anew at that very moment (sqlite.org/wal.html, "the WAL-reset
+bug"). So whoever copies holds a lock, and has held it since before a commit of its own: what it has just
+written nobody else can have copied. The owner holds it for all its life, and lets SQLite copy in its commits,
+after every so many pages. Where no owner lives, a client takes it for one write, each so many writes of its
+own: the log is then written over again. A file that grows is dearer to sync than one that does not: its new
+size is a second thing to be put on the disk.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from ...errors import StorageError
 from ..beside import LockFile
@@ -29,15 +32,25 @@ class Upkeep:
         self._tried_at = 0
         self._copied_at = 0  # of the writes of this process
 
-    def as_client(self) -> None:
-        """Copy the log now and then, and cut a long one, unless an owner lives: that is its work."""
-        is_long = self._is_due()
-        if not is_long and self._database.writes - self._copied_at < COPIED_WRITES:
+    @contextmanager
+    def around_write(self) -> Iterator[None]:
+        """A write of a client: now and then one that copies the log, unless an owner lives to do it."""
+        is_due = self._database.writes - self._copied_at >= COPIED_WRITES and not self._lock_file.is_owner
+        if not is_due or not self._takes_turn():
+            yield
             return
         self._copied_at = self._database.writes
-        if self._takes_turn():
+        try:
+            with self._database.copying():
+                yield
+        finally:
+            self._lock_file.end_copying()
+
+    def as_client(self) -> None:
+        """Cut a long log unless an owner lives: that is its work."""
+        if self._is_due() and self._takes_turn():
             try:
-                self._cut() if is_long else self._copy()
+                self._cut()
             finally:
                 self._lock_file.end_copying()
 
@@ -57,10 +70,6 @@ class Upkeep:
         if size < self._tried_at:
             self._tried_at = size
         return size > max(LONGEST_LOG, self._tried_at + STEP)
-
-    def _copy(self) -> None:
-        with suppress(StorageError):
-            self._database.copy_log()
 
     def _cut(self) -> None:
         """No write that was acknowledged fails for this: the log may stay long for a while."""
