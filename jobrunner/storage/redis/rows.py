@@ -13,6 +13,7 @@ from ..fences import quarantined
 
 _LARGEST = 2**63  # as in a database
 _HIGHEST = 2**53  # what is compared is a double in Lua
+_LEAST = -_HIGHEST
 Row = Mapping[str, str]
 _NOTHING = (None,) * 5
 
@@ -96,7 +97,7 @@ _ENDED = (
 
 def settle_rows(settles: Sequence[Settle], owner: str) -> tuple[list[object], bytes]:
     """The settles of an exchange; beside them, as lines, those in whose place a 0 stands."""
-    lines = [_line(settle) if settle.owner == owner else None for settle in settles]
+    lines = [_line(settle, owner) for settle in settles]
     try:
         beside = "".join(filter(None, lines)).encode()
     except UnicodeError:
@@ -104,14 +105,15 @@ def settle_rows(settles: Sequence[Settle], owner: str) -> tuple[list[object], by
     return [0 if line else settle_row(settle) for settle, line in zip(settles, lines, strict=True)], beside
 
 
-def _line(settle: Settle) -> str | None:
+def _line(settle: Settle, asker: str) -> str | None:
     """The plainest end, which is the commonest: nothing to tell but a result and when it was."""
-    seq, claim_no, _, run_id, _, outcome, *_, started_at, ended_at, reason, result, error = settle[:15]
-    exit_code, signal, pid, output, follow = settle[15:20]
-    if outcome != "ok" or follow or started_at is None or pid is None or result == "":
+    seq, claim_no, owner, run_id, _, outcome = settle[:6]
+    started_at, ended_at, reason, result, error, exit_code, signal, pid, output, follow = settle[10:20]
+    if outcome != "ok" or owner != asker or follow or result == "" or started_at is None or pid is None:
         return None
-    numbers, told = (started_at, ended_at, pid), (reason, error, exit_code, signal, output)
-    if told != _NOTHING or max(numbers) >= _HIGHEST or min(numbers) <= -_HIGHEST:
+    if (reason, error, exit_code, signal, output) != _NOTHING:
+        return None
+    if not (_LEAST < started_at < _HIGHEST and _LEAST < ended_at < _HIGHEST and _LEAST < pid < _HIGHEST):
         return None
     line = f"{seq}\n{claim_no}\n{run_id}\n{ended_at}\n{started_at}\n{pid}\n{result or ''}\n"
     return line if line.count("\n") == 7 else None
@@ -239,17 +241,13 @@ def claim_of(values: Sequence[Any]) -> Claim:
     return Claim._make((*head, *origin, refused, pipeline, pipeline_name, step, compose, inputs))
 
 
-def first_claim_of(values: Sequence[Any]) -> Claim:
-    """The first claim of a run, from what was noted when it was added (rows.lua: first_claim_of)."""
-    seq, priority, due_at, created_at, tick, missed, run_id, task, payload, trigger, pool, *rest = values
-    policy, options, cause = (text or None for text in rest)
-    head = (seq, run_id, task, 1, 1, 0, 0, payload, priority, due_at, created_at)
-    origin = (trigger, pool, tick, missed, policy, options, cause)
-    return Claim._make((*head, *origin, None, None, None, None, None, ()))
+_FIRST = 18  # values of a first claim, in the order of the fields (rows.lua: first_claim_of)
+_UNBOUND = [None] * (len(Claim._fields) - _FIRST - 1) + [()]
 
 
 def claims_of(text: str) -> list[Claim]:
-    return [(first_claim_of if len(each) == 14 else claim_of)(each) for each in json.loads(text)]
+    found = json.loads(text)
+    return [Claim._make(each + _UNBOUND) if len(each) == _FIRST else claim_of(each) for each in found]
 
 
 def _input_of(values: Sequence[Any]) -> Input:

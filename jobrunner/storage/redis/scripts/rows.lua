@@ -263,12 +263,17 @@ local function is_ready(r)
     and #r.payload <= MOST_READY and not string.find(r.id .. r.task, '[%c"\\]')
 end
 
--- The claim of a run that has just been added, in the order of `rows.first_claim_of`: its id and its task are the
+local function json_of(text)
+  return text and cjson.encode(text) or 'null'
+end
+
+-- The claim of a run that has just been added, as JSON, in the order of its fields: its id and its task are the
 -- first texts in it, and need no escapes.
 local function first_claim_of(r)
-  local texts = cjson.encode({ r.payload, r.trigger, r.pool, r.policy or false, r.options or false, r.cause or false })
-  return '[' .. r.seq .. ',' .. (r.priority or '0') .. ',' .. r.due_at .. ',' .. r.created_at .. ',' .. (r.tick or 'null')
-    .. ',' .. (r.missed or '0') .. ',"' .. r.id .. '","' .. r.task .. '",' .. string.sub(texts, 2)
+  return '[' .. r.seq .. ',"' .. r.id .. '","' .. r.task .. '",1,1,0,0,' .. json_of(r.payload) .. ','
+    .. (r.priority or '0') .. ',' .. r.due_at .. ',' .. r.created_at .. ',' .. json_of(r.trigger) .. ','
+    .. json_of(r.pool) .. ',' .. (r.tick or 'null') .. ',' .. (r.missed or '0') .. ',' .. json_of(r.policy) .. ','
+    .. json_of(r.options) .. ',' .. json_of(r.cause) .. ']'
 end
 
 -- Write a row as it was given, names and values, and where it is found whatever becomes of it.
