@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from jobrunner import JobRunner
 from jobrunner.clock import SystemClock
 from jobrunner.durations import DAY, HOUR, SECOND
 from jobrunner.errors import (
@@ -38,8 +39,10 @@ from jobrunner.testing.desk import (
     NOON,
     PATIENCE,
     Desk,
+    a_catalogue,
     a_locked_run,
     a_pause,
+    a_pipeline,
     a_run,
     an_owner,
     in_threads,
@@ -671,7 +674,73 @@ def test_a_turn_with_nothing_to_do_is_four_statements_and_takes_no_lock(
         assert statements_of(desk.turn) == 4
 
 
-def test_an_enqueue_needs_three_statements(counted: PostgresStorage) -> None:
-    counted.add([a_run()])
-    assert statements_of(lambda: counted.add([a_run() for _ in range(100)])) == 3
-    assert statements_of(lambda: counted.pause(a_pause("all"))) <= 4
+@pytest.mark.parametrize("notify", ["true", "false"])
+def test_an_enqueue_is_one_message_to_the_server(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, notify: str
+) -> None:
+    monkeypatch.setattr(psycopg, "connect", Counter.connect)
+    url = f"{postgres_url}&notify={notify}"
+    with closing(PostgresStorage.open(url)) as storage, JobRunner(backend=url) as jobs:
+        desk = Desk(storage)
+        storage.publish(desk.owner, a_catalogue("resize", "mail"), keep=[], now=NOON)
+        both: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [("resize", (), {}), ("mail", (), {})]
+        jobs.enqueue_many(both)
+        assert statements_of(lambda: jobs.enqueue("resize")) == 1
+        assert statements_of(lambda: jobs.enqueue(jobs["resize"].options(unique_key="k"))) == 1
+        assert statements_of(lambda: jobs.enqueue_many(both * 50)) == 1
+        assert statements_of(lambda: storage.pause(a_pause("all"))) <= 4
+
+
+def test_a_pipeline_is_added_in_few_statements(counted: PostgresStorage) -> None:
+    assert statements_of(lambda: counted.add(a_pipeline(a_run(), a_run()))) <= 7
+
+
+TEXTS = [
+    "{}",
+    '{"a":"b,c"}',
+    "\\",
+    '\\"',
+    "NULL",
+    "'",
+    "''; select 1 --",
+    "E'\\'",
+    "$1",
+    "ä€😀",
+    "%s",
+    "\x01\u2028",
+]
+
+
+@pytest.mark.parametrize("notify", ["true", "false"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_stands_in_a_statement_is_stored_as_it_is(postgres_url: str, notify: str, number: int) -> None:
+    with closing(PostgresStorage.open(f"{postgres_url}&notify={notify}")) as storage:
+        for text in TEXTS:
+            runs = [a_run(payload=text, policy=text, priority=-5) for _ in range(number)]
+            assert storage.add_if(runs, {"resize": ""}) == [True] * number
+            assert storage.add_if(runs, {"resize": text}) is None
+            for each in runs:
+                found = storage.run(each.id)
+                assert (found.payload, found.policy, found.priority) == (text, text, -5)
+
+
+@pytest.mark.parametrize("bad", ["\0", "\ud800", 2**63])
+@pytest.mark.parametrize("notify", ["true", "false"])
+def test_a_run_that_cannot_be_stored_leaves_the_connection_as_it_was(
+    postgres_url: str, notify: str, bad: str | int
+) -> None:
+    run = a_run(priority=bad) if isinstance(bad, int) else a_run(payload=bad)
+    with closing(PostgresStorage.open(f"{postgres_url}&notify={notify}")) as storage:
+        for _ in range(2):
+            with pytest.raises(PayloadError):
+                storage.add_if([run], {"resize": ""})
+            assert storage.add_if([a_run()], {"resize": ""}) == [True]
+        assert len(storage.runs(RunFilter())) == 2
+
+
+def test_an_enqueue_by_a_connection_that_died_while_it_lay_idle_is_done(
+    storage: PostgresStorage, stranger: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    storage.add([a_run()])
+    assert kill_sessions(stranger, storage) >= 1
+    assert storage.add([a_run()]) == [True]

@@ -8,6 +8,7 @@ history    lists, ids      overview  status           retention  what is removed
 database   connections, transactions       opening    refusing, migrating
 address    the URL         faults    its errors       schema     tables, indexes, versions
 listening  what wakes a supervisor         rows, arrays          values and columns
+plain      adding in one message           statement  what is sent with its values in it
 
 The driver is loaded when a storage is opened, not before: `address` can be read without it.
 """

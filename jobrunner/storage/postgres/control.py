@@ -73,11 +73,27 @@ def move_version(connection: Connection) -> None:
 
 # --- the catalogue ----------------------------------------------------------------------------------
 
-# Supervisors that live now, and who published last, lives he or not.
-_CURRENT = """
-    (owner in (select id from supervisors where left_at is null and not lost and lease_until > %(now)s)
-        or published_no = (select max(published_no) from catalogues))
-"""
+
+def _current(now: str) -> str:
+    """Supervisors that live now, and who published last, lives he or not."""
+    return f"""
+        (owner in (select id from supervisors where left_at is null and not lost and lease_until > {now})
+            or published_no = (select max(published_no) from catalogues))
+    """  # noqa: S608 - a name
+
+
+def mark_of(task: str, now: str) -> str:
+    """The query for the mark of what is published about a task: both are words of the statement around it."""
+    return f"""
+        select encode(sha256(convert_to(entry, 'UTF8')), 'hex')
+        from entries join catalogues using (owner)
+        where task = {task} and {_current(now)}
+        order by published_no desc
+        limit 1
+    """  # noqa: S608 - names
+
+
+_CURRENT = _current("%(now)s")
 
 # A supervisor is away that is gone, and in whose place nobody works on its machine for the same file.
 _FORGET_CATALOGUES = f"""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from select import POLLIN, poll
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.rows import tuple_row
@@ -16,6 +18,7 @@ from ...durations import Micros
 from ...errors import StorageRefused, UsageError
 from . import faults
 from .address import Address
+from .statement import Statement
 
 OLDEST_SERVER = 130000  # PostgreSQL 13
 MOST_CONNECTIONS = 4  # of one storage object, the one that listens aside
@@ -64,6 +67,7 @@ class Database:
         self._idle: list[Connection] = []
         self._used = 0
         self._freed = threading.Condition()
+        self._prepared: WeakKeyDictionary[Connection, set[str]] = WeakKeyDictionary()  # names of statements
         self._pids: dict[Connection, int] = {}  # replaced, never changed: other threads look through it
         self._process = os.getpid()
         self._closed = False
@@ -125,10 +129,65 @@ class Database:
         if not tells:
             connection.execute("commit")
             return
-        notify = f"select pg_notify('{self.address.namespace}', ''); " if self.address.notify else ""
         with self._freed:
             self.own_changes += 1
-        connection.execute(f"{notify}commit; select nextval('{self.address.schema}.changes')")
+        connection.execute(self._telling())
+
+    def _telling(self) -> str:
+        """The end of a transaction of which others hear."""
+        notify = f"select pg_notify('{self.address.namespace}', ''); " if self.address.notify else ""
+        return f"{notify}commit; select nextval('{self.address.schema}.changes')"
+
+    def in_one_step(self, statement: Statement, values: Sequence[object], given: Micros) -> tuple[Any, ...]:
+        """Run one statement as a transaction of which others hear: one message; the row that it answers.
+
+        The moment that counts is its last value; None: the server's own.
+        """
+        self._demand_open()
+        moment = None if self._server_time else self._time(0, given)
+        with self._place(), self._faults():
+            connection = self._living()
+            try:
+                row = self._asked(connection, statement, [*values, moment])
+            except BaseException as error:
+                if not self._has(connection, statement):  # who knows whether it is prepared now
+                    self._drop(connection)
+                else:
+                    self._give_up(connection, error)
+                raise
+            self._idle.append(connection)
+        with self._freed:
+            self.own_changes += 1
+        return row
+
+    def _asked(
+        self, connection: Connection, statement: Statement, values: Sequence[object]
+    ) -> tuple[Any, ...]:
+        end = self._telling()
+        if not self.address.notify:
+            asked = f"begin; {self._settings(local=True)}{statement.whole(values)}; {end}"
+        elif self._has(connection, statement):
+            asked = f"begin; {statement.prepared(values)}; {end}"
+        else:
+            asked = f"{statement.preparing}; begin; {statement.prepared(values)}; {end}"
+        cursor = connection.execute(asked, prepare=False)
+        self._prepared.setdefault(connection, set()).add(statement.name)
+        while cursor.description is None:
+            cursor.nextset()
+        row = cursor.fetchone()
+        assert row is not None
+        return row
+
+    def _has(self, connection: Connection, statement: Statement) -> bool:
+        return statement.name in self._prepared.get(connection, ())
+
+    def _living(self) -> Connection:
+        """A connection of which nothing says that it has ended while it lay idle."""
+        while True:
+            connection, is_fresh = self._taken()
+            if is_fresh or not _has_news(connection):
+                return connection
+            self._drop(connection)
 
     @contextmanager
     def within(self, connection: Connection) -> Iterator[Turn]:
@@ -290,6 +349,13 @@ def _plain_rows(connection: Connection) -> Iterator[None]:
         yield
     finally:
         connection.row_factory, connection.cursor_factory = rows, cursors
+
+
+def _has_news(connection: Connection) -> bool:
+    """Whether something has come unasked: the server's last word, or the end."""
+    looking = poll()
+    looking.register(connection.fileno(), POLLIN)
+    return bool(looking.poll(0))
 
 
 def _settings_of(address: Address) -> dict[str, str]:

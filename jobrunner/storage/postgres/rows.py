@@ -10,8 +10,8 @@ from ..attempts import all_attempts
 from .arrays import Row, columns, literal
 from .database import Connection
 
-# Column, its type, in the order of `_values`.
-_NEW = (
+# Column, its type, in the order of `values`.
+NEW = (
     ("id", "text"),
     ("task", "text"),
     ("state", "text"),
@@ -41,12 +41,12 @@ _NEW = (
     ("outcome", "text"),
     ("finished_at", "bigint"),
 )
-_NAMES = ", ".join(name for name, _ in _NEW)
+NAMES = ", ".join(name for name, _ in NEW)
 # A sequence number is given after the sort: the order of the batch is the order of enqueue.
 _INSERT = f"""
-    insert into runs ({_NAMES})
-    select {_NAMES}
-    from unnest({", ".join(f"%s::{kind}[]" for _, kind in _NEW)}) with ordinality as new ({_NAMES}, place)
+    insert into runs ({NAMES})
+    select {NAMES}
+    from unnest({", ".join(f"%s::{kind}[]" for _, kind in NEW)}) with ordinality as new ({NAMES}, place)
     order by place
     on conflict do nothing
     returning id, seq
@@ -69,10 +69,10 @@ def insert(connection: Connection, runs: Sequence[NewRun]) -> dict[str, int]:
     """Add runs in this order; id -> seq of those that were added: not there already, their key free."""
     if not runs:
         return {}
-    return dict(connection.execute(_INSERT, columns([_values(run) for run in runs])).fetchall())
+    return dict(connection.execute(_INSERT, columns([values(run) for run in runs])).fetchall())
 
 
-def _values(run: NewRun) -> Row:
+def values(run: NewRun) -> Row:
     return (
         run.id,
         run.task,

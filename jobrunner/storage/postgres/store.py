@@ -29,7 +29,21 @@ from .. import (
 )
 from .. import lanes as shared
 from ..published import Published
-from . import address, claims, control, faults, history, locks, owners, retention, rows, settles, ticks, waits
+from . import (
+    address,
+    claims,
+    control,
+    faults,
+    history,
+    locks,
+    owners,
+    plain,
+    retention,
+    rows,
+    settles,
+    ticks,
+    waits,
+)
 from . import overview as summary
 from .database import Database, Turn
 from .listening import Ear
@@ -85,6 +99,8 @@ class PostgresStorage:
             return []
         given = max(run.created_at for run in runs)
         try:
+            if plain.is_plain(runs):
+                return plain.add(self._database, runs, marks, given)
             with self._database.writing(given, alone=not waits.is_simple(runs), tells=True) as turn:
                 return self._add(turn, runs) if control.are_current(turn, marks) else None
         except Exception as error:

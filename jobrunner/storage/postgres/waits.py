@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -181,12 +181,12 @@ def add_all(connection: Connection, runs: Sequence[NewRun], now: Micros) -> Adde
     return Added(seqs, frees)
 
 
-def answers(runs: Sequence[NewRun], seqs: Mapping[str, int]) -> list[bool]:
+def answers(runs: Sequence[NewRun], ids: Collection[str]) -> list[bool]:
     """For each run whether it was added; of two with one id only the first was."""
     seen: set[str] = set()
     found = []
     for run in runs:
-        found.append(run.id in seqs and run.id not in seen)
+        found.append(run.id in ids and run.id not in seen)
         seen.add(run.id)
     return found
 
