@@ -89,7 +89,7 @@ class RateReached:
 
 @dataclass(frozen=True, slots=True)
 class TicksAdded:
-    """Ticks have become runs, and are in the storage."""
+    """Ticks, those of one write, have become runs (and steps of pipelines), and are in the storage."""
 
     runs: tuple[NewRun, ...]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
@@ -125,9 +125,10 @@ class Log:
             self._zone = ZoneInfo(event.timezone)
         if self._is_gone or self._level < _calm(event):
             return  # the hot path: no words for a line that nobody reads
-        line = words(event)
-        if line.level <= self._level:
-            self._write(line)
+        for each in _singly(event):
+            line = words(each)
+            if line.level <= self._level:
+                self._write(line)
 
     def _write(self, line: Line) -> None:
         try:
@@ -156,6 +157,13 @@ def _own_form(stream: TextIO) -> str:
     except (OSError, ValueError):
         return "text"
     return "journal" if journal == f"{found.st_dev}:{found.st_ino}" else "text"
+
+
+def _singly(event: Event) -> Iterable[Event]:
+    """Ticks come by the hundred, and each has its line; the steps of a pipeline have none of their own."""
+    if type(event) is not TicksAdded:
+        return (event,)
+    return [TicksAdded((run,)) for run in event.runs if run.pipeline is None]
 
 
 def _calm(event: Event) -> Level:

@@ -244,8 +244,11 @@ class Scheduler:
     def _written(self, writes: list[Write], verdicts: list[Verdict]) -> None:
         self._in_flight -= 1
         self._recovered()
+        added: list[NewRun] = []
         for write, verdict in zip(writes, verdicts, strict=True):
-            self._note(write, verdict)
+            added += self._added(write, verdict)
+        if added:
+            self._emit(TicksAdded(tuple(added)))
         for table in _tables(writes):
             table.is_unsure = False
             table.move_on()
@@ -253,22 +256,24 @@ class Scheduler:
         self._on_added()
         self.turn()
 
-    def _note(self, write: Write, verdict: Verdict) -> None:
+    def _added(self, write: Write, verdict: Verdict) -> Sequence[NewRun]:
+        """What this write has added for the executors; what it was refused for is told."""
         # The storage's word holds even when it is an earlier one (a restored backup): a watermark that is
         # only known here would be expected in vain for ever.
         write.table.watermark = verdict.watermark
-        run = write.tick.run
+        run, refused = write.tick.run, write.tick.refused
         if run is None:
-            return
+            return ()
         if not verdict.accounted:
             if not write.table.is_unsure:  # else an answer that was lost may have been its own
                 self._elsewhere(run)
         elif write.refused is not None:
             self._emit(TickRefused(run, write.refused.value))
-        elif verdict.holder is not None and write.tick.refused is not None:
-            self._emit(TickRefused(write.tick.refused, Reason.OVERLAP.value))
+        elif verdict.holder is not None and refused is not None:
+            self._emit(TickRefused(refused, Reason.OVERLAP.value))
         else:
-            self._emit(TicksAdded((run, *write.tick.members)))
+            return (run, *write.tick.members)
+        return ()
 
     def _put_back(self, table: Timetable) -> None:
         self._agenda.add(table)

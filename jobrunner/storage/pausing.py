@@ -19,8 +19,10 @@ class Pausable(Protocol):
     def pool(self) -> str: ...
 
 
-def pauses_over(pauses: Iterable[Pause], task: Pausable) -> Sequence[Pause]:
+def pauses_over(pauses: Sequence[Pause], task: Pausable) -> Sequence[Pause]:
     """All pauses of this task, its pool and everybody, those that are over too."""
+    if not pauses:
+        return ()
     targets = (task_lane(task.name), pool_lane(task.pool), "all")
     return [each for each in pauses if each.target in targets]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -146,6 +147,22 @@ class OwnerFacts:
             Verdict(NOON + 2, True, holder=first.run.id if first.run else None),
         ]
         assert storage.watermarks({"a": None}, NOON) == {"a": NOON + 2}
+
+    def test_of_ticks_written_at_once_nothing_is_lost(self, storage: Storage) -> None:
+        given: dict[str, Any] = {"schedule": "a", "trigger": Trigger.SCHEDULE, "policy": "{}"}
+        runs = [
+            a_run("one", tick=NOON + 1, priority=7, expires_at=NOON + HOUR, payload='{"args":[1]}', **given),
+            a_run("two", tick=NOON + 2, missed=3, state=State.SCHEDULED, due_at=NOON + HOUR, **given),
+            a_run("three", tick=NOON + 3, state=State.SKIPPED, reason="paused", detail='{"a":1}', **given),
+            a_run("four", tick=NOON + 4, payload="[" + " " * 9_000 + "]", options='{"env":{}}', **given),
+        ]
+        ticks = [Tick("a", at, at + 1, None, run) for at, run in enumerate(runs, start=NOON)]
+        storage.watermarks({"a": None}, NOON)
+        assert all(verdict.accounted for verdict in storage.tick(ticks))
+        for run in runs:
+            found = storage.run(run.id)._asdict()
+            kept = {name: value for name, value in run._asdict().items() if name in found}
+            assert {name: found[name] for name in kept} == kept
 
     @pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING, State.RETRYING])
     def test_a_tick_is_refused_while_a_run_of_its_task_is_not_over(

@@ -22,6 +22,7 @@ from jobrunner.events import (
     RunBegan,
     Stopped,
     StorageTrouble,
+    TicksAdded,
 )
 from jobrunner.janitor import BEAT, ClockWatch, Janitor, Orphan, recover, resolve
 from jobrunner.lifecycle import settle, terms
@@ -259,6 +260,13 @@ def test_hostile_text_is_escaped_wherever_it_comes_from(form: str) -> None:
 
 def test_a_result_that_is_no_json_is_no_trouble() -> None:
     assert "succeeded" in logged(ended(an_end(result='"cut')))
+
+
+def test_each_tick_of_a_write_has_its_line_and_steps_have_none() -> None:
+    root, step = a_run("whole"), a_run("step", pipeline="x")
+    lines = logged(TicksAdded((a_run("one"), root, step, a_run("two")))).splitlines()
+    assert [line.split()[2] for line in lines] == ["one", "whole", "two"]
+    assert logged(TicksAdded((root,)), level=Level.INFO) == ""
 
 
 @pytest.mark.parametrize(

@@ -15,16 +15,23 @@ Row = tuple[object, ...]
 
 PAYLOAD, RESULT, ERROR = 0, 1, 2  # keys in `bodies`: seq * 4 + one of these
 
-_ADD = Many(
-    """
+INSERT = """
     insert into runs (id, task, state, trigger, lane, pool, due_at, created_at, payload, priority, expires_at,
         schedule, tick, missed, reason, policy, options, cause, detail, finished_at, outcome, result,
         unique_key, joins, pipeline, pipeline_name, step, compose)
+    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    on conflict do nothing
+"""
+
+# What a plain tick's row has; the rest is null.
+_TICKS = Many(
+    """
+    insert into runs (id, task, state, trigger, lane, pool, due_at, created_at, payload, priority, expires_at,
+        schedule, tick, missed, reason, policy, detail, finished_at)
     """,
-    28,
+    18,
     "on conflict do nothing",
 )
-INSERT = _ADD.one
 
 RUN = """
     seq, id, task, state, reason, trigger, schedule, tick, missed, due_at, created_at, started_at,
@@ -59,9 +66,33 @@ def insert(connection: sqlite3.Connection, run: NewRun) -> bool:
     return True
 
 
-def insert_plain(connection: sqlite3.Connection, runs: Sequence[NewRun]) -> None:
-    """Add runs that are plain; one whose id is there already stays as it is."""
-    _ADD.write(connection, [new_row(run) for run in runs])
+def insert_ticks(connection: sqlite3.Connection, runs: Sequence[NewRun]) -> None:
+    """Add the runs of plain ticks; one whose id is there already stays as it is."""
+    _TICKS.write(connection, [_tick_row(run) for run in runs])
+
+
+def _tick_row(run: NewRun) -> Row:
+    state = run.state
+    return (
+        run.id,
+        run.task,
+        state.value,
+        run.trigger.value,
+        *run[_LANE:_OPTIONS],
+        run.detail,
+        run.created_at if state in FINAL else None,
+    )
+
+
+def is_plain_tick(run: NewRun) -> bool:
+    """Whether such a row is all there is to it."""
+    if not 0 < len(run.payload) <= LARGE or run.state in _ENTANGLED:
+        return False
+    return run.options is None and run.cause is None and run[_UNIQUE:] == _NOTHING
+
+
+_LANE, _OPTIONS, _UNIQUE = (NewRun._fields.index(name) for name in ("lane", "options", "unique"))
+_NOTHING = tuple(NewRun._field_defaults[name] for name in NewRun._fields[_UNIQUE:])
 
 
 def is_plain(run: NewRun) -> bool:

@@ -13,7 +13,7 @@ from .. import Tick, Verdict
 from ..overlap import Standing, behind, is_in_the_way, is_superseded, naming
 from ..stretches import stretches
 from .many import Many
-from .rows import insert_plain, is_plain
+from .rows import insert_ticks, is_plain_tick
 from .waits import Changes, add_all, cancel, holder_of, resolve_all, seq_of
 
 # Whether a run, or one of a pipeline's steps, waits for another run to end.
@@ -129,7 +129,7 @@ def _move_all(connection: sqlite3.Connection, ticks: Sequence[Tick]) -> list[Ver
 def _is_plain(tick: Tick) -> bool:
     if tick.run is None:
         return True
-    return not tick.members and tick.overlap not in _BEHIND_OTHERS and is_plain(tick.run)
+    return not tick.members and tick.overlap not in _BEHIND_OTHERS and is_plain_tick(tick.run)
 
 
 def _enter_all(connection: sqlite3.Connection, part: Sequence[Tick]) -> list[str | None]:
@@ -219,7 +219,7 @@ def _add(connection: sqlite3.Connection, runs: Sequence[NewRun]) -> None:
 
 
 def _add_plain(connection: sqlite3.Connection, runs: Sequence[NewRun]) -> None:
-    insert_plain(connection, runs)
+    insert_ticks(connection, runs)
     ended = [run for run in runs if run.state in FINAL]
     if ended:
         resolve_all(connection, Changes(ended=[run.id for run in ended]), ended[0].created_at)
