@@ -7,11 +7,13 @@ decides what becomes of a run: it reports starts and ends, and `lifecycle` decid
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from ..durations import Micros
+from ..durations import MILLISECOND, Micros
 from ..model import Ended, Ending
 from ..plan import Task
+
+LASTS: Final[Micros] = 20 * MILLISECOND  # the start of an attempt that takes longer is reported
 
 
 class Call(NamedTuple):
@@ -69,7 +71,7 @@ class Sink(Protocol):
     """Where executors report; the dispatcher is one."""
 
     def started(self, call: Call, at: Micros, pid: int | None) -> None:
-        """The attempt has begun."""
+        """The attempt has begun; not told of one that is soon over, whose end says all."""
         ...
 
     def ended(self, call: Call, ended: Ended) -> None:

@@ -20,7 +20,7 @@ from ..durations import MILLISECOND, SECOND, Micros, format_duration
 from ..model import Ended, Ending
 from ..output import OutputFile, Stream
 from ..plan import Pool
-from . import Call, Loop, Sink, Timer
+from . import LASTS, Call, Loop, Sink, Timer
 from .capture import Capture, NotStorable
 from .environment import allowed
 from .family import Mark, Process, living, relatives, send
@@ -67,6 +67,7 @@ class _Command:
     family: list[Process] = field(default_factory=list)  # what lived at the last look
     told: set[Process] = field(default_factory=set)  # who got TERM
     stuck: int = 0  # processes that KILL did not end
+    is_reported: bool = False  # its start
     is_over: bool = False
 
 
@@ -87,6 +88,7 @@ class CommandExecutor:
         self._orphans = Orphans()
         self._retired = False
         self._sweeper = loop.after(SWEEP, self._sweep)
+        self._looking: Timer | None = None  # for starts to be reported
 
     # --- the contract -------------------------------------------------------------------------------
 
@@ -122,6 +124,7 @@ class CommandExecutor:
         for command in commands:
             self._let_go(command)
         self._sweeper.cancel()
+        _cancel(self._looking)
         self._orphans.close()
 
     def _kill_all(self, commands: list[_Command]) -> list[Process]:
@@ -167,7 +170,19 @@ class CommandExecutor:
             self._loop.watch(fd, read=partial(self._readable, command, fd))
         if call.timeout is not None:
             command.timer = self._loop.after(call.timeout, partial(self._timed_out, command))
-        self._sink.started(call, command.started_at, process.pid)
+        if self._looking is None:
+            self._looking = self._loop.after(LASTS, self._report_starts)
+
+    def _report_starts(self) -> None:
+        """Report the starts of commands that last: of the others the end says all. The journal knows both."""
+        now, unreported = self._loop.now(), False
+        for command in [each for each in self._commands.values() if not each.is_reported]:
+            if now - command.started_at < LASTS:
+                unreported = True
+            else:
+                command.is_reported = True
+                self._sink.started(command.call, command.started_at, command.process.pid)
+        self._looking = self._loop.after(LASTS, self._report_starts) if unreported else None
 
     # --- output -------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from ..durations import MILLISECOND, SECOND, Micros, format_duration
 from ..model import Ended, Ending
 from ..output import OutputFile, Stream
-from . import Backing, Call, Loop, Sink, Timer, wire
+from . import LASTS, Backing, Call, Loop, Sink, Timer, wire
 from .holding import (
     FIND_LIMIT,
     FROM_OUTSIDE,
@@ -33,7 +33,6 @@ from .holding import (
 from .process import Death, WorkerProcess
 from .replies import Replies
 
-LASTS: Final[Micros] = 20 * MILLISECOND  # the start of a call that takes longer is reported
 SOFT: Final[Micros] = 250 * MILLISECOND  # for a thread to take its exception
 MOST_EARLY: Final = 4096  # bytes kept of what a worker says before it is ready
 _STREAMS: Final = (Stream.STDOUT, Stream.STDERR)

@@ -16,10 +16,10 @@ from typing import Final
 from ..durations import Micros
 from ..model import Ended, Ending
 from ..plan import Pool, PoolKind
-from . import Backing, Call, Loop, Sink, Timer, wire
+from . import LASTS, Backing, Call, Loop, Sink, Timer, wire
 from .environment import OWNER, allowed
 from .holding import BUDGET, DEEPEST, OVERHEAD, Definition, Force
-from .host import LASTS, Host
+from .host import Host
 from .pool import CLOSING, IDLE
 from .process import WorkerProcess
 from .starts import Starts, Tell

@@ -71,14 +71,15 @@ class Slots:
         self.folder = str(folder)
         self.loop = EventLoop(CLOCK)
         self.journal = Journal.opened(self.folder)
-        self.begun: dict[str, int] = {}  # run id: pid
+        self.begun: dict[str, int] = {}  # run id: pid; of commands that last
+        self.begun_at: dict[str, Micros] = {}
         self.ends: dict[str, Ended] = {}
         self.executor = CommandExecutor(a_pool(slots=slots), self.loop, self, self.root, self.journal)
 
     def started(self, call: Call, at: Micros, pid: int | None) -> None:
         assert call.run_id not in self.begun
         assert pid is not None
-        self.begun[call.run_id] = pid
+        self.begun[call.run_id], self.begun_at[call.run_id] = pid, at
 
     def ended(self, call: Call, ended: Ended) -> None:
         assert call.run_id not in self.ends, "reported twice"

@@ -55,6 +55,14 @@ class Dying:
         assert said == word
         return rest
 
+    def ended(self) -> str:
+        """How a command ended, whose start may have been told before."""
+        assert self._process.stdout is not None
+        said = ""
+        while not said.startswith("ended "):
+            said = self._process.stdout.readline().strip()
+        return said.removeprefix("ended ")
+
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
@@ -141,8 +149,8 @@ def test_a_command_that_cleared_its_environment_is_found_by_the_journal(dead: Dy
 
 def test_children_that_may_be_kept_survive_their_supervisor(dead: Dying) -> None:
     command = "setsid sh -c 'echo $$ > pid; exec sleep 600' & while ! test -s pid; do sleep 0.01; done"
-    dead.start("run-1", command, cwd=str(dead.folder), leftovers="keep")
-    assert dead.hear("ended") == "ok"
+    dead.tell("run-1", command, cwd=str(dead.folder), leftovers="keep")
+    assert dead.ended() == "ok"
     other = dead.start("run-2", "sleep 600", leftovers="keep")
     dead.kill()
     recovered(dead)
@@ -157,8 +165,8 @@ def test_a_living_supervisor_of_the_same_folder_is_left_alone(dead: Dying) -> No
 
 
 def test_a_run_that_ended_before_its_supervisor_died_is_known_as_begun(dead: Dying) -> None:
-    dead.start("run-1", "true")
-    assert dead.hear("ended") == "ok"
+    dead.tell("run-1", "true")
+    assert dead.ended() == "ok"
     dead.kill()
     assert recovered(dead) == Leftovers(0, set(), {"run-1"})
 

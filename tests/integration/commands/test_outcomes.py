@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobrunner.durations import SECOND
+from jobrunner.execution import LASTS
 from jobrunner.model import Ending
 from jobrunner.output import Stream
 from tests.integration.commands.slots import Slots, a_call, descriptors, survivors
@@ -45,11 +46,20 @@ def test_real_time_signals_have_names_too(slots: Slots) -> None:
     assert end.outcome == "signal SIGRTMIN+3"
 
 
-def test_the_start_and_the_pid_are_reported(slots: Slots) -> None:
+def test_the_start_and_the_pid_of_a_command_that_lasts_are_reported_while_it_does(slots: Slots) -> None:
+    calls = [a_call("sleep 600"), a_call("sleep 600")]
+    before = slots.loop.now()
+    slots.executor.start(calls)
+    slots.wait_until(lambda: len(slots.begun) == 2)
+    assert before <= min(slots.begun_at.values())
+    assert max(slots.begun_at.values()) <= slots.loop.now() - LASTS
+
+
+def test_the_end_of_a_short_command_tells_of_its_start(slots: Slots) -> None:
+    # One write for it instead of two.
     call = a_call("echo $$")
     before = slots.loop.now()
     end = slots.run(call)
-    assert end.pid == slots.begun[call.run_id]
     assert end.result == f'"{end.pid}"'
     assert end.started_at is not None
     assert before <= end.started_at <= end.ended_at <= slots.loop.now()
