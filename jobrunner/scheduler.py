@@ -240,6 +240,7 @@ class Scheduler:
         self._service.ask(
             partial(self._storage.tick, ticks), partial(self._written, writes), partial(self._failed, writes)
         )
+        self._on_added()  # whoever claims them is then asked for behind the write, at once
 
     def _written(self, writes: list[Write], verdicts: list[Verdict]) -> None:
         self._in_flight -= 1
@@ -253,7 +254,6 @@ class Scheduler:
             table.is_unsure = False
             table.move_on()
             self._put_back(table)
-        self._on_added()
         self.turn()
 
     def _added(self, write: Write, verdict: Verdict) -> Sequence[NewRun]:

@@ -189,7 +189,18 @@ def test_a_tick_whose_answer_is_lost_has_one_row(opened: Opened) -> None:
     desk.passes(10 * SECOND, steps=10)
     assert [run.tick for run in desk.rows()] == [NOON + MINUTE]
     assert desk.scheduler.is_quiet
-    assert desk.added == 1
+    assert desk.added == 2  # once for each try
+
+
+def test_whoever_claims_is_told_while_ticks_are_being_written(opened: Opened) -> None:
+    # So its question waits behind the write, and no tick waits for two turns of the loop.
+    desk = opened(every("every 1m"))
+    desk.service.hold()
+    desk.passes(MINUTE)
+    assert (desk.added, desk.rows()) == (1, [])
+    desk.service.let_go()
+    desk.turns()
+    assert (desk.added, len(desk.rows())) == (1, 1)
 
 
 def test_after_a_lost_answer_nobody_says_that_another_has_written_it(opened: Opened) -> None:
