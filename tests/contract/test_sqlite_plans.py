@@ -297,3 +297,13 @@ def test_an_enqueue_is_one_transaction_of_two_statements(storage: SqliteStorage)
         assert storage.add_if([a_run()], marks) == [True]
     heard = [statement.split()[0].lower() for statement in listener.heard]
     assert heard == ["begin", "select", "insert", "commit"]
+
+
+def test_a_turn_that_was_woken_is_one_transaction(desk: Desk, storage: SqliteStorage) -> None:
+    """Nobody looks first whether there is something to write."""
+    storage.add([a_run()])
+    storage.woken()
+    with Listener(storage) as listener:
+        assert len(desk.claim()) == 1
+    begun = [each for each in listener.heard if each.lower().startswith("begin")]
+    assert begun == ["begin immediate"]

@@ -55,6 +55,7 @@ class SqliteStorage:
         self._adder = Adder(database, self._upkeep, self._written)
         self._pools = shared.Pools()
         self._host = ""
+        self._is_told = False  # somebody rang: no turn has looked since then
         self._seen_version = database.foreign_version()
 
     @classmethod
@@ -175,7 +176,8 @@ class SqliteStorage:
             removed.cancel_removed(connection, catalogue.tasks, now)
 
     def exchange(self, request: ExchangeRequest) -> Exchange:
-        if not request.settled and not request.started:
+        is_told, self._is_told = self._is_told, False
+        if not (is_told or request.settled or request.started):
             with self._database.reading() as connection:
                 idle = self._idle(connection, request)
             if idle is not None:
@@ -332,6 +334,7 @@ class SqliteStorage:
 
     def woken(self) -> None:
         self._bell.hush()
+        self._is_told = True
 
     def changed(self) -> bool:
         version = self._database.foreign_version()
