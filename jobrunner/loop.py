@@ -21,6 +21,7 @@ Callback = Callable[[], None]
 Watch = tuple[Callback | None, Callback | None]  # what reads, what writes
 _SECOND = 1_000_000
 _FEW_TIMERS = 64
+_FD_SETSIZE = 1024  # descriptors that select(2) knows: a client may have more open before it has a loop
 
 
 class LoopTimer:
@@ -140,7 +141,7 @@ class EventLoop:
 
     def turn(self, longest: Micros | None = None) -> None:
         """One turn: wait for something (at most `longest`), then call whatever is due."""
-        found = self._epoll.poll(self._patience(longest), len(self._watches))
+        found = self._epoll.poll(self._wait(self._patience(longest)), len(self._watches))
         for fd, events, watch in [(fd, events, self._watches.get(fd)) for fd, events in found]:
             self._call_ready(fd, events, watch)
         self._call_timers()
@@ -161,6 +162,16 @@ class EventLoop:
         self._signal_out.close()
 
     # --- inside ------------------------------------------------------------------------------------
+
+    def _wait(self, patience: float | None) -> float | None:
+        """Wait to the microsecond; gives how long epoll is to wait then, which rounds up to milliseconds.
+
+        So no tick is late by half a millisecond for that.
+        """
+        if not patience or self._epoll.fileno() >= _FD_SETSIZE:
+            return patience
+        select.select((self._epoll,), (), (), patience)
+        return 0
 
     def _patience(self, longest: Micros | None) -> float | None:
         if self._soon:  # what others hand over rings the bell: a look at it here would spin until it rings

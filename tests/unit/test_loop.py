@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -90,6 +91,26 @@ def test_a_descriptor_unwatched_in_the_same_turn_is_not_called(loop: EventLoop) 
     for fd in (a, a_in, b, b_in):
         os.close(fd)
     assert len(called) == 1
+
+
+def test_a_timer_is_waited_for_to_the_microsecond(monkeypatch: pytest.MonkeyPatch) -> None:
+    # epoll rounds up to milliseconds: half a one of lateness for each tick.
+    waited: list[float] = []
+    monkeypatch.setattr(select, "select", lambda *given: waited.append(given[3]))
+    loop = EventLoop(HeldClock())
+    loop.after(1_234_567, lambda: None)
+    loop.turn()
+    loop.close()
+    assert waited == [1.234567]
+
+
+def test_a_loop_that_select_does_not_know_waits_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobrunner.loop._FD_SETSIZE", 0)  # as when a client has a thousand files open
+    monkeypatch.setattr(select, "select", lambda *_: pytest.fail("it would be a ValueError"))
+    loop = EventLoop(SystemClock())
+    loop.after(100, loop.stop)
+    loop.run()
+    loop.close()
 
 
 def test_a_watch_calls_the_kernel_and_nothing_else(loop: EventLoop) -> None:
