@@ -56,7 +56,9 @@ def born(
         expires=terms.patience(due_at, occasion.zone),
         limit=occasion.limit,
     )
-    run = run._replace(options=terms.stored() if entry.composition is None else None)
+    options = terms.stored() if entry.composition is None else None
+    if options is not None:
+        run = run._replace(options=options)
     if terms.unique_key is None:
         return run
     return run._replace(unique=unique_key(task.name, terms.unique_key), replaces=terms.replaces)

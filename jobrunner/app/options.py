@@ -175,7 +175,7 @@ class Terms:
     @property
     def needs_zone(self) -> bool:
         """Whether a naive moment has to be read in the zone of the file."""
-        return any(isinstance(each, datetime) and each.tzinfo is None for each in (self.eta, self.expires))
+        return _is_naive(self.eta) or _is_naive(self.expires)
 
     def stored(self) -> str | None:
         """What the run's row keeps of them: JSON of model.Options; None: nothing."""
@@ -184,6 +184,13 @@ class Terms:
         options = Options(timeout=self.timeout, retries=self.retries, retry_delay=self.retry_delay)
         plain = to_plain(options)
         return json.dumps(plain, separators=(",", ":")) if plain else None
+
+
+NO_TERMS: Final = Terms()
+
+
+def _is_naive(moment: object) -> bool:
+    return isinstance(moment, datetime) and moment.tzinfo is None
 
 
 def _term(key: str, value: Any) -> dict[str, Any]:

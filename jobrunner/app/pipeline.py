@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack, 
 
 from ..errors import UsageError
 from ..model import Options
-from .options import CallOptions, Terms
+from .options import NO_TERMS, CallOptions, Terms
 
 if TYPE_CHECKING:
     from .. import composition
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 R_co = TypeVar("R_co", covariant=True)
 Q = TypeVar("Q")
-
-NO_TERMS = Terms()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -327,7 +327,7 @@ class JobRunner(Hooking, Looking):
         ]
 
     def _added(self, runs: Sequence[NewRun]) -> None:
-        if self.hooks.signals & {Signal.ENQUEUED, Signal.SCHEDULED}:
+        if self.hooks.receivers and self.hooks.signals & {Signal.ENQUEUED, Signal.SCHEDULED}:
             for notice in births(runs):
                 self.hooks.send(notice)
         if self._bench is not None:

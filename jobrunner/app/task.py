@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unp
 from ..catalogue import Entry
 from ..errors import UsageError, WrongArguments
 from .handle import RunGroup, RunHandle
-from .options import CallOptions, Terms
+from .options import NO_TERMS, CallOptions, Terms
 from .pipeline import Each, Step
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Task(Generic[P, R]):
         self.name = name
         self.function = function
         self.declared: Mapping[str, object] = options or {}  # as jobs.yaml would say it
-        self._terms = terms or Terms()
+        self._terms = terms or NO_TERMS
         self.__name__ = name
         if function is not None:
             update_wrapper(self, function)

@@ -77,15 +77,19 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """One transaction: all of the block, or nothing of it."""
-        with self.lock, self._faults():
-            connection = self._connected()
-            self._demand_same_file()
-            connection.execute("begin immediate")
+        with self.lock:
+            connection = None
             try:
+                connection = self._connected()
+                self._demand_same_file()
+                connection.execute("begin immediate")
                 yield connection
                 connection.execute("commit")
-            except BaseException:
-                self._end(connection, "rollback")
+            except BaseException as error:
+                if connection is not None:
+                    self._end(connection, "rollback")
+                if isinstance(error, sqlite3.Error):
+                    raise self._fault(error) from error
                 raise
             self.writes += 1
 
@@ -236,9 +240,12 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            if faults.primary_code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT):
-                self._disconnect()  # what this connection remembers of the file is not to be believed
-            raise faults.translated(error, self.path, patience=self._busy_timeout) from error
+            raise self._fault(error) from error
+
+    def _fault(self, error: sqlite3.Error) -> StorageError:
+        if faults.primary_code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT):
+            self._disconnect()  # what this connection remembers of the file is not to be believed
+        return faults.translated(error, self.path, patience=self._busy_timeout)
 
     def _log(self) -> str:
         return self.path + "-wal"

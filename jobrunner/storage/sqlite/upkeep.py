@@ -35,16 +35,21 @@ class Upkeep:
     @contextmanager
     def around_write(self) -> Iterator[None]:
         """A write of a client: now and then one that copies the log, unless an owner lives to do it."""
-        is_due = self._database.writes - self._copied_at >= COPIED_WRITES and not self._lock_file.is_owner
-        if not is_due or not self._takes_turn():
+        if not self._is_time_to_copy() or not self._takes_turn():
             yield
             return
-        self._copied_at = self._database.writes
         try:
             with self._database.copying():
                 yield
         finally:
             self._lock_file.end_copying()
+
+    def _is_time_to_copy(self) -> bool:
+        """Whether so many writes have passed; where an owner lives, or another copies, as many more will."""
+        is_time = self._database.writes - self._copied_at >= COPIED_WRITES and not self._lock_file.is_owner
+        if is_time:
+            self._copied_at = self._database.writes
+        return is_time
 
     def as_client(self) -> None:
         """Cut a long log unless an owner lives: that is its work."""
