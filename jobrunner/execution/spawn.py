@@ -13,17 +13,19 @@ from datetime import date, timedelta
 from enum import Enum
 from typing import Final, NamedTuple
 
+from ..clock import SystemClock
 from ..codec import decode_arguments
 from ..durations import SECOND
 from ..errors import PayloadError
 from ..plan import Task
 from . import Call
 from .environment import command_environment
-from .family import start_of
+from .family import start_between, start_of
 from .forking import Streams, start
 from .identity import Identity, UnknownAccount, home_variables, identity_of
 from .launch import denied, failure_in, launch_of, words_of
 
+_CLOCK: Final = SystemClock()
 LONGEST_TEXT: Final = 128 * 1024  # bytes, its ending NUL included: the kernel's MAX_ARG_STRLEN
 OWN_SIGNALS: Final = (signal.SIGPIPE, signal.SIGXFSZ)  # ignored by Python; given back at the start
 
@@ -139,14 +141,16 @@ class Spawned:
 
     __slots__ = ("_status", "path", "pid", "pidfd", "start", "stderr", "stdout")
 
-    def __init__(self, pid: int, stdout: int, stderr: int, path: str, status: int = -1) -> None:
+    def __init__(
+        self, pid: int, stdout: int, stderr: int, path: str, status: int = -1, start: int | None = None
+    ) -> None:
         self._status = status  # the pipe of the launcher; -1 without one
         self.path = path  # the PATH that it got
         self.pid = pid
         self.stdout = stdout
         self.stderr = stderr
         self.pidfd = os.pidfd_open(pid)
-        self.start = start_of(pid)  # clock ticks since boot
+        self.start = start_of(pid) if start is None else start  # clock ticks since boot
 
     def exit(self) -> Exit | None:
         """How it ended; None while it runs. Leaves it uncollected."""
@@ -237,8 +241,10 @@ def spawn(call: Call, prepared: Prepared) -> Spawned:
         stdout, child_stdout = _pipe(opened)
         stderr, child_stderr = _pipe(opened)
         launch = launch_of(call.task, argv, environment, identity=identity, opened=opened)
+        before = _CLOCK.boottime()
         pid = start(launch, Streams(stdin, child_stdout, child_stderr), is_leader=True)
-        spawned = _watched(pid, stdout, stderr, _path(environment), launch.status)
+        since = start_between(before, _CLOCK.boottime())
+        spawned = _watched(pid, stdout, stderr, _path(environment), launch.status, since)
         for kept in {stdout, stderr, launch.status} & set(opened):
             opened.remove(kept)
         return spawned
@@ -249,10 +255,10 @@ def spawn(call: Call, prepared: Prepared) -> Spawned:
             os.close(fd)
 
 
-def _watched(pid: int, stdout: int, stderr: int, path: str, status: int) -> Spawned:
+def _watched(pid: int, stdout: int, stderr: int, path: str, status: int, since: int | None) -> Spawned:
     """The process with its pidfd; without one it could not be waited for, so it is ended again."""
     try:
-        return Spawned(pid, stdout, stderr, path, status)
+        return Spawned(pid, stdout, stderr, path, status, since)
     except OSError:
         os.killpg(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED)

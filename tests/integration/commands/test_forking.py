@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from jobrunner.clock import SystemClock
 from jobrunner.durations import SECOND
-from jobrunner.execution import forking
+from jobrunner.execution import forking, spawn
+from jobrunner.execution.family import start_between, start_of
 from jobrunner.execution.forking import Launch, Streams, start
 from jobrunner.plan import Limits
 from tests.integration.commands.slots import Slots, a_call
@@ -102,7 +104,8 @@ def test_what_could_not_be_started_leaves_no_process_and_no_descriptor() -> None
 
 WITHOUT_STREAMS = """\
 import os, sys
-from jobrunner.execution import forking
+from jobrunner.execution import forking, spawn
+from jobrunner.execution.family import start_between, start_of
 forking._IS_KNOWN = {is_known}
 for fd in (0, 1, 2):
     os.close(fd)
@@ -175,11 +178,35 @@ def opened() -> Iterator[list[str]]:
     NOTED.clear()
 
 
-def test_a_command_that_writes_nothing_opens_two_files(slots: Slots, python: bool) -> None:
+def test_a_command_that_writes_nothing_opens_one_file(
+    slots: Slots, python: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spawn, "start_between", lambda _before, _after: 1)  # no tick passes in between
     slots.run(a_call("true"))
     with opened() as found:
-        end = slots.run(a_call("true"))
-    assert Counter(found) == Counter([os.devnull, f"/proc/{end.pid}/stat"])
+        assert slots.run(a_call("true")).outcome == "ok"
+    assert found == [os.devnull]
+
+
+def test_when_a_process_began_is_known_without_asking_for_it() -> None:
+    clock, known = SystemClock(), 0
+    for _ in range(40):
+        before = clock.boottime()
+        pid = start(Launch(["sleep", "600"], ENVIRONMENT, "/"), Streams(), is_leader=True)
+        since = start_between(before, clock.boottime())
+        assert since in (None, start_of(pid))
+        known += since is not None
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert known > 0
+
+
+def test_a_start_with_a_tick_in_between_is_looked_up() -> None:
+    tick = SECOND // os.sysconf("SC_CLK_TCK")
+    assert start_between(7 * tick + 1, 8 * tick - 2) == 7
+    assert start_between(7 * tick, 7 * tick + 5) is None  # rounded down: it may have been before
+    assert start_between(7 * tick + 1, 8 * tick - 1) is None
+    assert start_between(7 * tick + 1, 9 * tick) is None
 
 
 def test_a_command_takes_few_calls(slots: Slots, python: bool) -> None:
