@@ -214,10 +214,10 @@ class JobRunner(Hooking, Looking):
                 raise UsageError(
                     f"enqueue_many: got {each!r:.100}, expected (task or its name, args, kwargs)"
                 )
-        found = [
-            (self[task] if isinstance(task, str) else task, args, kwargs) for task, args, kwargs in listed
-        ]
-        return self._enqueue_each(found)
+        named = cache(self.__getitem__)
+        return self._enqueue_each(
+            [(named(task) if isinstance(task, str) else task, args, kwargs) for task, args, kwargs in listed]
+        )
 
     def _enqueue(
         self, task: Task[..., Any], args: Sequence[Any] | None, kwargs: Mapping[str, Any], terms: Terms
@@ -268,19 +268,21 @@ class JobRunner(Hooking, Looking):
     def _enqueue_each(
         self, calls: Sequence[tuple[Task[..., Any], Sequence[Any], Mapping[str, Any]]]
     ) -> RunGroup[Any]:
-        if len(calls) > 1 and any(task.terms.run_id is not None for task, _, _ in calls):
+        each_terms = [task.terms for task in {id(task): task for task, _, _ in calls}.values()]
+        if len(calls) > 1 and any(terms.run_id is not None for terms in each_terms):
             raise UsageError("id: an id is that of one run", help="enqueue that one by itself")
+        occasion = self._occasion(*each_terms)
 
         def make(published: Entries) -> Sequence[NewRun]:
             entries: dict[str, Entry] = {}
             rows: list[NewRun] = []
             for task, args, kwargs in calls:
                 entry = entries.get(task.name) or entries.setdefault(task.name, self._entry(task, published))
-                run = born(task, entry, args, kwargs, task.terms, self._occasion(task.terms))
+                run = born(task, entry, args, kwargs, task.terms, occasion)
                 rows.extend(self._rows(run, entry, task.terms, published))
             return rows
 
-        return RunGroup(self, self._add(make, connection=connection_of(task.terms for task, _, _ in calls)))
+        return RunGroup(self, self._add(make, connection=connection_of(each_terms)))
 
     def _entry(self, task: Task[..., Any], published: Entries) -> Entry:
         """What is published about the task; of a declared one that is not, what its decorator says."""
@@ -300,10 +302,9 @@ class JobRunner(Hooking, Looking):
     def _demand_task(self, name: str) -> None:
         self._entry(self[name], self.storage.entry)
 
-    def _occasion(self, terms: Terms) -> Occasion:
-        return Occasion(
-            now=self.clock.now(), zone=self._zone() if terms.needs_zone else None, limit=self._max_arguments
-        )
+    def _occasion(self, *terms: Terms) -> Occasion:
+        zone = self._zone() if any(each.needs_zone for each in terms) else None
+        return Occasion(now=self.clock.now(), zone=zone, limit=self._max_arguments)
 
     def _add(self, make: Making, *, connection: Any = None) -> list[RunHandle[Any]]:
         """Make runs and add them (those of a caller's transaction are there once that is committed).
