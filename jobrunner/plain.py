@@ -8,15 +8,22 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
 from functools import cache
+from types import NoneType
 from typing import TypeVar, cast
 
 T = TypeVar("T")
 
 
+_SCALARS = frozenset({NoneType, bool, int, float, str})
+
+
 def to_plain(value: object) -> object:
     """The JSON value of a dataclass, mapping, sequence, enum or scalar."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return _fields_of(value)
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if is_dataclass(kind):
+        return _fields_of(value, _usual(kind))
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
@@ -24,9 +31,19 @@ def to_plain(value: object) -> object:
     return value.value if isinstance(value, Enum) else value
 
 
-def _fields_of(value: object) -> dict[str, object]:
-    pairs = ((each, getattr(value, each.name)) for each in fields(value))  # type: ignore[arg-type]
-    return {each.name: to_plain(item) for each, item in pairs if item != _default(each)}
+def _fields_of(value: object, usual: Mapping[str, object]) -> dict[str, object]:
+    found = {}
+    for name, default in usual.items():
+        item = getattr(value, name)
+        if item is not default and item != default:
+            found[name] = to_plain(item)
+    return found
+
+
+@cache
+def _usual(kind: type) -> dict[str, object]:
+    """The fields of a dataclass and their defaults, none of which is changed by anybody."""
+    return {each.name: _default(each) for each in fields(kind)}
 
 
 def _default(each: Field[object]) -> object:

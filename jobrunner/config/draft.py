@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .problems import Place
@@ -21,12 +21,16 @@ class Draft:
     main: Part
     own: TaskModel
     defaults: DefaultsModel
+    given: Mapping[str, Any] = field(init=False, repr=False)  # what is in force, as far as it is said
+
+    def __post_init__(self) -> None:
+        said = {key: getattr(self.defaults, key) for key in self.defaults.model_fields_set}
+        own = {key: getattr(self.own, key) for key in self.own.model_fields_set}
+        object.__setattr__(self, "given", said | own)
 
     def get(self, key: str) -> Any:
         """The value in force, None when the key is not given: null unsets what defaults say."""
-        if key in self.own.model_fields_set:
-            return getattr(self.own, key)
-        return getattr(self.defaults, key, None)
+        return self.given.get(key)
 
     def origin(self, key: str) -> str:
         """`task`, `defaults` or `default`: who says it."""

@@ -79,19 +79,19 @@ def _unanswered(*_: object) -> NoReturn:
 class CronNominal:
     """Nominal wall seconds of a plain expression, next and previous by croniter."""
 
-    __slots__ = ("_calendar", "_day_or", "_text")
+    __slots__ = ("_calendar", "_day_or", "_fields", "_text")
 
     def __init__(self, fields: Fields, calendar: Calendar) -> None:
         self._calendar = calendar
-        fields = without_impossible_days(fields)
-        self._day_or = not fields.both_days and fields.days != 0 and not fields.every_day
-        self._text = _spell(fields)
+        self._fields = fields
+        self._text = ""  # spelt when the first tick is asked for
+        self._day_or = False
 
     def after(self, wall: int) -> int | None:
         """The first nominal wall second later than `wall`; None beyond the year 9999."""
         try:
             start = _EPOCH + timedelta(seconds=wall)
-            found = _croniters.get(self._text, self._day_or).get_next(datetime, start_time=start)
+            found = self._croniter().get_next(datetime, start_time=start)
         except (ValueError, OverflowError):  # croniter walks off the calendar in either way
             return self._calendar.after(wall)
         return (found - _EPOCH) // _SECOND
@@ -100,10 +100,17 @@ class CronNominal:
         """The last nominal wall second earlier than `wall`; None before the year 1."""
         try:
             start = _EPOCH + timedelta(seconds=wall)
-            found = _croniters.get(self._text, self._day_or).get_prev(datetime, start_time=start)
+            found = self._croniter().get_prev(datetime, start_time=start)
         except (ValueError, OverflowError):
             return self._calendar.before(wall)
         return (found - _EPOCH) // _SECOND
+
+    def _croniter(self) -> croniter:
+        if not self._text:
+            fields = without_impossible_days(self._fields)
+            self._day_or = not fields.both_days and fields.days != 0 and not fields.every_day
+            self._text = _spell(fields)  # last: another thread may look at it meanwhile
+        return _croniters.get(self._text, self._day_or)
 
     def count(self, after: int, until: int) -> int:
         """How many nominal wall seconds lie in (after, until]."""

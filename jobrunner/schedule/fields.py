@@ -80,7 +80,7 @@ class Calendar:
 
     def has_dates(self) -> bool:
         """True when some date matches: exact, since a month differs only by its length and first weekday."""
-        return any(
+        return self._fields.every_day or any(
             self._mask(month, length, first)
             for month in bits(self._fields.months)
             for length in ((28, 29) if month == 2 else (_LONGEST_MONTHS[month],))

@@ -76,6 +76,8 @@ _NEAREST: Final = re.compile(r"(?P<day>[0-9]{1,9})w", _FLAGS)
 _NTH: Final = re.compile(rf"(?P<low>{_VALUE})(?:-(?P<high>{_VALUE}))?#(?P<number>[0-9]{{1,9}})", _FLAGS)
 _LAST_WEEKDAY: Final = re.compile(r"(?:l(?P<after>[0-7]|[a-z]{3})|(?P<before>[0-7]|[a-z]{3})l)", _FLAGS)
 
+_known: Final[dict[tuple[str, str], int]] = {}  # the sets of `*` and of numbers: most fields are one of these
+
 
 @dataclass(slots=True)
 class Days:
@@ -238,6 +240,9 @@ class _Reader:
 
     def _term(self, kind: Kind, term: str) -> tuple[int, str]:
         """The set of one member of a list, and its text with `H` resolved."""
+        known = _known.get((kind.word, term))
+        if known is not None:
+            return known, term
         if (kind is DAY and self._special_day(term)) or (kind is WEEKDAY and self._special_weekday(term)):
             return 0, term.lower()
         match = _TERM.fullmatch(term)
@@ -249,7 +254,10 @@ class _Reader:
             assert match is not None
         values = _values(kind, match)
         self._note_uneven(kind, match, values)
-        return _union(1 << value % 7 if kind is WEEKDAY else 1 << value for value in values), term.lower()
+        mask = _union(1 << value % 7 if kind is WEEKDAY else 1 << value for value in values)
+        if term == "*" or (term.isdigit() and len(term) < 3):
+            _known[kind.word, term] = mask
+        return mask, term.lower()
 
     def _hashed(self, kind: Kind, match: re.Match[str]) -> str:
         """The plain term that `H`, `H(0-15)`, `H/15` or `H(0-29)/10` stands for under this name."""

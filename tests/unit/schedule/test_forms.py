@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta, timezone
 from importlib import resources
 from pathlib import Path
+from typing import NoReturn
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from jobrunner.durations import DAY, SECOND, to_micros
-from jobrunner.schedule import Schedule, ScheduleError, cron, forget_zones, spread, zone
+from jobrunner.schedule import Schedule, ScheduleError, cron, forget_zones, spread, text, zone
 
 START = datetime(2026, 11, 23, 7, 30, tzinfo=UTC)
 
@@ -347,3 +348,32 @@ def test_a_spread_is_stable() -> None:
     assert spread("backup", 59) == 16  # a promise: it must be the same after every upgrade
     with pytest.raises(ValueError, match="at least 0"):
         spread("backup", -1)
+
+
+def test_reading_a_schedule_spells_nothing_for_croniter(monkeypatch: pytest.MonkeyPatch) -> None:
+    # a file of thousands of them is read in a process that never asks for a tick
+    spelt: list[object] = []
+
+    def spell(fields: object) -> str:
+        spelt.append(fields)
+        return "30 2 * * *"
+
+    monkeypatch.setattr(cron, "_spell", spell)
+    schedule = Schedule.parse("30 2 * * *", "UTC")
+    assert schedule.describe()
+    assert spelt == []
+    assert schedule.previous_us(schedule.next_us(0) or 0) is not None
+    assert len(spelt) == 1
+
+
+def test_a_number_is_read_once_for_each_kind_of_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    # most fields are `*` or a number; as a month and as an hour the same one may mean something else
+    first = Schedule.parse("5 5 5 5 5", "UTC")
+    monkeypatch.setattr(text, "_values", _unasked)
+    assert Schedule.parse("5 5 5 5 5", "UTC") == first
+    with pytest.raises(AssertionError):
+        Schedule.parse("5-6 5 5 5 5", "UTC")
+
+
+def _unasked(*_: object) -> NoReturn:
+    raise AssertionError("read again")
