@@ -13,10 +13,12 @@ from typing import cast
 import pytest
 
 from jobrunner.durations import DAY, HOUR
+from jobrunner.errors import PayloadError
 from jobrunner.model import State
 from jobrunner.plan import Retention
 from jobrunner.storage import RunFilter, Tick, Verdict, open_storage
 from jobrunner.storage.sqlite import SqliteStorage
+from jobrunner.storage.sqlite.adding import Batch
 from jobrunner.storage.sqlite.many import AT_ONCE
 from jobrunner.storage.sqlite.settles import BLOCK
 from jobrunner.testing.desk import NOON, Desk, a_locked_run, a_pause, a_run, a_tick, locked
@@ -307,3 +309,33 @@ def test_a_turn_that_was_woken_is_one_transaction(desk: Desk, storage: SqliteSto
         assert len(desk.claim()) == 1
     begun = [each for each in listener.heard if each.lower().startswith("begin")]
     assert begun == ["begin immediate"]
+
+
+def written(storage: SqliteStorage, *batches: Batch) -> list[str]:
+    """The first words of the statements that write these together."""
+    with Listener(storage) as listener:
+        storage._adder._write(list(batches))
+    assert all(batch.is_over for batch in batches)
+    return [statement.split()[0].lower() for statement in listener.heard]
+
+
+def test_callers_that_add_at_one_moment_share_their_statements(storage: SqliteStorage) -> None:
+    mark = {"resize": storage.published("resize").mark}
+    batches = [Batch([a_run()], mark) for _ in range(AT_ONCE)]
+    assert written(storage, *batches) == ["begin", "select", "savepoint", "insert", "release", "commit"]
+    assert [batch.added for batch in batches] == [[True]] * AT_ONCE
+
+
+def test_what_is_wrong_with_one_caller_is_not_the_others_trouble(storage: SqliteStorage) -> None:
+    known, mark = a_run(), {"resize": storage.published("resize").mark}
+    storage.add([known])
+    good, outdated = Batch([a_run()], mark), Batch([a_run()], {"resize": "another"})
+    twice, bad = Batch([known, a_run()], mark), Batch([a_run(), a_run(priority=2**63)], {})
+    for others in ([outdated], [twice], [bad], [outdated, twice, bad]):
+        fresh = Batch([a_run(), a_run()], mark)
+        written(storage, fresh, *others)
+        assert fresh.added == [True, True]
+    written(storage, good)
+    assert (good.added, outdated.added, twice.added) == ([True], None, [False, False])
+    assert isinstance(bad.error, PayloadError)
+    assert len(storage.runs(RunFilter())) == 11

@@ -11,14 +11,14 @@ from ...model import NewRun
 from .control import published
 from .database import Database
 from .faults import is_poison
-from .rows import INSERT, is_plain, new_row
+from .rows import INSERT, insert_plain, is_plain, new_row
 from .upkeep import Upkeep
 from .waits import Changes, add_all, resolve_all
 
 NO_MARKS: Mapping[str, str] = {}
 
 
-class _Batch:
+class Batch:
     """What one caller adds, and what became of it."""
 
     def __init__(self, runs: Sequence[NewRun], marks: Mapping[str, str]) -> None:
@@ -47,16 +47,16 @@ class Adder:
         self._upkeep = upkeep
         self._written = written  # called after every commit
         self._mutex = threading.Lock()
-        self._waiting: list[_Batch] = []
+        self._waiting: list[Batch] = []
         self._is_writing = False
-        self._heir: _Batch | None = None  # who was told to write next
+        self._heir: Batch | None = None  # who was told to write next
 
     def add(self, runs: Sequence[NewRun], marks: Mapping[str, str] = NO_MARKS) -> list[bool] | None:
         """Add these runs; returns when they are on disk. Raises PayloadError for what cannot be stored.
 
         None, and nothing is added: what is published is not what the marks stand for.
         """
-        mine = _Batch(runs, marks)
+        mine = Batch(runs, marks)
         with self._mutex:
             self._waiting.append(mine)
             is_first, self._is_writing = not self._is_writing, True
@@ -68,7 +68,7 @@ class Adder:
             raise mine.error
         return mine.added
 
-    def _wait(self, mine: _Batch) -> None:
+    def _wait(self, mine: Batch) -> None:
         try:
             mine.wait()
         except BaseException:  # a signal: the others must not wait for this caller's turn
@@ -97,12 +97,14 @@ class Adder:
         if self._heir is not None:
             self._heir.wake()
 
-    def _write(self, batches: list[_Batch]) -> None:
-        add = _add_alone if len(batches) == 1 else _add_beside
+    def _write(self, batches: list[Batch]) -> None:
         try:
             with self._upkeep.around_write(), self._database.writing() as connection:
-                for batch in batches:
-                    add(connection, batch)
+                if len(batches) == 1:
+                    _add_alone(connection, batches[0])
+                elif not _add_together(connection, batches):
+                    for batch in batches:
+                        _add_beside(connection, batch)
         except BaseException as error:
             for batch in batches:
                 batch.error = error
@@ -113,7 +115,7 @@ class Adder:
         self._written()
 
 
-def _add_alone(connection: sqlite3.Connection, batch: _Batch) -> None:
+def _add_alone(connection: sqlite3.Connection, batch: Batch) -> None:
     """Add one caller's runs in a transaction of their own."""
     try:
         batch.added = _add(connection, batch)
@@ -123,7 +125,28 @@ def _add_alone(connection: sqlite3.Connection, batch: _Batch) -> None:
         raise _not_storable(error) from error
 
 
-def _add_beside(connection: sqlite3.Connection, batch: _Batch) -> None:
+def _add_together(connection: sqlite3.Connection, batches: list[Batch]) -> bool:
+    """Add plain runs of several callers like those of one; False, and nothing is written: they are not that.
+
+    Each statement gives the interpreter's lock away, and waits for it among those who come meanwhile.
+    """
+    runs = [run for batch in batches for run in batch.runs]
+    marks = {task: mark for batch in batches for task, mark in batch.marks.items()}
+    if not all(marks[task] == mark for batch in batches for task, mark in batch.marks.items()):
+        return False
+    try:
+        if not _are_published(connection, marks) or _add_at_once(connection, runs) is None:
+            return False
+    except Exception as error:
+        if not is_poison(error):
+            raise
+        return False
+    for batch in batches:
+        batch.added = [True] * len(batch.runs)
+    return True
+
+
+def _add_beside(connection: sqlite3.Connection, batch: Batch) -> None:
     """Add one caller's runs beside those of others: its bad row is not their trouble."""
     connection.execute("savepoint batch")
     try:
@@ -142,11 +165,15 @@ def _not_storable(error: Exception) -> PayloadError:
     return PayloadError(f"a run cannot be stored: {str(error)!a}", help="look at its arguments")
 
 
-def _add(connection: sqlite3.Connection, batch: _Batch) -> list[bool] | None:
+def _add(connection: sqlite3.Connection, batch: Batch) -> list[bool] | None:
     """Add one caller's runs, all or none; None when what he goes by is no longer published."""
-    if any(published(connection, task).mark != mark for task, mark in batch.marks.items()):
+    if not _are_published(connection, batch.marks):
         return None
     return _add_at_once(connection, batch.runs) or _add_each(connection, batch.runs)
+
+
+def _are_published(connection: sqlite3.Connection, marks: Mapping[str, str]) -> bool:
+    return all(published(connection, task).mark == mark for task, mark in marks.items())
 
 
 def _add_at_once(connection: sqlite3.Connection, runs: Sequence[NewRun]) -> list[bool] | None:
@@ -157,9 +184,13 @@ def _add_at_once(connection: sqlite3.Connection, runs: Sequence[NewRun]) -> list
         return [True] if connection.execute(INSERT, new_row(runs[0])).rowcount else None
     connection.execute("savepoint at_once")
     try:
-        if connection.executemany(INSERT, map(new_row, runs)).rowcount == len(runs):
+        if insert_plain(connection, runs) == len(runs):
             return [True] * len(runs)
         connection.execute("rollback to at_once")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("rollback to at_once")
+        raise
     finally:
         if connection.in_transaction:
             connection.execute("release at_once")

@@ -15,13 +15,16 @@ Row = tuple[object, ...]
 
 PAYLOAD, RESULT, ERROR = 0, 1, 2  # keys in `bodies`: seq * 4 + one of these
 
-INSERT = """
+_RUNS = Many(
+    """
     insert into runs (id, task, state, trigger, lane, pool, due_at, created_at, payload, priority, expires_at,
         schedule, tick, missed, reason, policy, options, cause, detail, finished_at, outcome, result,
         unique_key, joins, pipeline, pipeline_name, step, compose)
-    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    on conflict do nothing
-"""
+    """,
+    28,
+    "on conflict do nothing",
+)
+INSERT = _RUNS.one
 
 # What a plain tick's row has; the rest is null.
 _TICKS = Many(
@@ -93,6 +96,13 @@ def is_plain_tick(run: NewRun) -> bool:
 
 _LANE, _OPTIONS, _UNIQUE = (NewRun._fields.index(name) for name in ("lane", "options", "unique"))
 _NOTHING = tuple(NewRun._field_defaults[name] for name in NewRun._fields[_UNIQUE:])
+
+
+def insert_plain(connection: sqlite3.Connection, runs: Sequence[NewRun]) -> int:
+    """Add plain runs; how many were: not those whose id is there already."""
+    before = connection.total_changes
+    _RUNS.write(connection, [new_row(run) for run in runs])
+    return connection.total_changes - before
 
 
 def is_plain(run: NewRun) -> bool:
