@@ -27,10 +27,11 @@ _FD_SETSIZE = 1024  # descriptors that select(2) knows: a client may have more o
 class LoopTimer:
     """One call in the future; `cancel` forgets it."""
 
-    __slots__ = ("callback", "order", "when")
+    __slots__ = ("callback", "is_exact", "order", "when")
 
-    def __init__(self, when: Micros, order: int, callback: Callback) -> None:
+    def __init__(self, when: Micros, order: int, callback: Callback, *, is_exact: bool) -> None:
         self.when = when
+        self.is_exact = is_exact
         self.order = order
         self.callback: Callback | None = callback
 
@@ -90,9 +91,13 @@ class EventLoop:
             except OSError:  # it was closed before
                 pass
 
-    def after(self, delay: Micros, callback: Callback) -> LoopTimer:
-        """Call back once, `delay` microseconds of monotonic time from now."""
-        timer = LoopTimer(self.clock.monotonic() + max(0, delay), next(self._order), callback)
+    def after(self, delay: Micros, callback: Callback, *, is_exact: bool = False) -> LoopTimer:
+        """Call back once, `delay` microseconds of monotonic time from now; or up to a millisecond later.
+
+        So much later are those that are not `is_exact`: what is due at about the same time wakes us once.
+        """
+        when = self.clock.monotonic() + max(0, delay)
+        timer = LoopTimer(when, next(self._order), callback, is_exact=is_exact)
         heapq.heappush(self._timers, timer)
         if len(self._timers) > self._most_timers:
             self._forget_cancelled()
@@ -164,11 +169,9 @@ class EventLoop:
     # --- inside ------------------------------------------------------------------------------------
 
     def _wait(self, patience: float | None) -> float | None:
-        """Wait to the microsecond; gives how long epoll is to wait then, which rounds up to milliseconds.
-
-        So no tick is late by half a millisecond for that.
-        """
-        if not patience or self._epoll.fileno() >= _FD_SETSIZE:
+        """Wait for an exact timer; gives how long epoll is to wait, which rounds up to milliseconds."""
+        is_exact = bool(self._timers) and self._timers[0].is_exact
+        if not patience or not is_exact or self._epoll.fileno() >= _FD_SETSIZE:
             return patience
         select.select((self._epoll,), (), (), patience)
         return 0

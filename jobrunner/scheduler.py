@@ -172,7 +172,7 @@ class Scheduler:
     def _set_timer(self, delay: Micros | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if delay is None else self._loop.after(delay, self.turn)
+        self._timer = None if delay is None else self._loop.after(delay, self.turn, is_exact=True)
 
     # --- rows ---------------------------------------------------------------------------------------
 

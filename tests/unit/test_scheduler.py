@@ -203,6 +203,11 @@ def test_whoever_claims_is_told_while_ticks_are_being_written(opened: Opened) ->
     assert (desk.added, len(desk.rows())) == (1, 1)
 
 
+def test_a_tick_is_waited_for_exactly(opened: Opened) -> None:
+    desk = opened(every("every 1m"))
+    assert [timer.is_exact for timer in desk.loop._timers if timer.callback == desk.scheduler.turn] == [True]
+
+
 def test_after_a_lost_answer_nobody_says_that_another_has_written_it(opened: Opened) -> None:
     desk = opened(every("every 1m"))
     desk.faulty.loses_answer("tick", TROUBLE)
