@@ -19,7 +19,7 @@ class Sizes:
     enqueued: int  # one by one
     many: int  # in one call
     moments: int  # enqueues whose start is timed
-    rests: int  # the same after a rest of about a second each
+    rests: int  # the same after a rest of one to two seconds each
     commands: int
     rest: float  # seconds of observation of what is idle
     million: int
@@ -55,7 +55,7 @@ QUICK = Sizes(
     enqueued=1_000,
     many=10_000,
     moments=100,
-    rests=15,
+    rests=10,
     commands=1_000,
     rest=10.0,
     million=100_000,

@@ -22,10 +22,7 @@ from benchmarks.servers import fresh
 from benchmarks.site import SQLITE, Site
 
 PAUSE = 0.05  # seconds between two enqueues
-REST = (
-    0.5,
-    1.5,
-)  # the same where a peer must have become idle: who polls with a backoff still polls after 50 ms
+REST = 1.0, 2.0  # the same where a peer must have become idle: a backoff has hardly begun after 50 ms
 WARM = 5  # calls before the measurement: workers start when they are first needed
 
 

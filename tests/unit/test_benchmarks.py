@@ -248,11 +248,11 @@ def test_the_page_tells_what_was_measured_when_and_on_what(tmp_path: Path) -> No
 # --- how long before the next enqueue -------------------------------------------------------------
 
 
-def test_rests_are_the_same_in_each_repetition_and_of_about_a_second() -> None:
+def test_rests_are_the_same_in_each_repetition_and_of_one_to_two_seconds() -> None:
     pauses = latency.with_rests(FULL.rests)
     assert pauses == latency.with_rests(FULL.rests)
     assert len(pauses) == latency.WARM + FULL.rests
-    assert 0.9 < sum(pauses[latency.WARM :]) / FULL.rests < 1.1
+    assert all(1 <= pause <= 2 for pause in pauses[latency.WARM :])
     assert len(set(pauses)) > FULL.rests // 2
 
 
