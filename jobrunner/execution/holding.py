@@ -12,6 +12,7 @@ from ..plan import Task
 from .process import Death
 
 BUDGET: Final[Micros] = 10 * MILLISECOND  # of work that may wait in a worker
+KEPT: Final[Micros] = 4 * BUDGET  # of work that was promised a place when it seemed to be less
 DEEPEST: Final = 512  # calls in one worker: the budget, with calls that take no time, is fewer
 OVERHEAD: Final[Micros] = 20  # of a call, beside its own duration
 MANY: Final = 2**62  # calls of a worker that is never replaced for their number
@@ -32,7 +33,9 @@ class Definition:
     mean: Micros | None = None  # moving mean of durations; None: never executed here
 
     def learn(self, took: Micros) -> None:
-        self.mean = took if self.mean is None else self.mean + ((took - self.mean) >> 2)
+        """It at most doubles: a call may have waited for a processor, and a worker's first for its code."""
+        mean = took if self.mean is None else self.mean
+        self.mean = mean + min((took - mean) >> 2, mean + OVERHEAD)
 
     @property
     def cost(self) -> Micros:

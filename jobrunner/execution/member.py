@@ -22,6 +22,7 @@ from .holding import (
     DEEPEST,
     FIND_LIMIT,
     FROM_OUTSIDE,
+    KEPT,
     LEAVE_LIMIT,
     MANY,
     START_LIMIT,
@@ -119,6 +120,12 @@ class Member:
         if self.is_leaving or self._lasting or self._forces or (self.calls and not self.is_ready):
             return False  # one call is enough for a worker that is still starting
         return self.expected < BUDGET and len(self.calls) < DEEPEST and self.left > 0
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it takes another call for which there was room when it was claimed."""
+        is_able = self.is_ready and not (self.is_leaving or self._lasting or self._forces)
+        return is_able and self.expected < KEPT and len(self.calls) < DEEPEST and self.left > 0
 
     @property
     def waits(self) -> int:

@@ -60,6 +60,7 @@ class ProcessPool:
         self._members: list[Member] = []
         self._numbers = itertools.count(1)
         self._definitions: dict[int, Definition] = {}  # by id(task); a definition keeps its task alive
+        self._newest: dict[str, Definition] = {}  # by name of the task
         self._pace: Micros = BUDGET  # moving mean of a call's duration, over all tasks
         self._looking: Timer | None = None
         self._resting: Timer | None = None  # until idle workers are looked for
@@ -92,6 +93,8 @@ class ProcessPool:
         return self._pool.slots - self.busy() + min(waiting, MOST_WAITING)
 
     def _room_of(self, member: Member) -> int:
+        if not member.is_ready:
+            return 1
         by_time = (BUDGET - member.expected) // (self._pace + OVERHEAD)
         return max(1, min(by_time, DEEPEST - len(member.calls), member.left))
 
@@ -149,8 +152,13 @@ class ProcessPool:
         found = self._definitions.get(id(call.task))
         if found is None:
             number = len(self._definitions) + 1
-            found = Definition(number, call.task, wire.definition_line(number, call.task, call.owner))
-            self._definitions[id(call.task)] = found
+            line, known = (
+                wire.definition_line(number, call.task, call.owner),
+                self._newest.get(call.task.name),
+            )
+            # A reload of the file is no reason to forget how long calls take.
+            found = Definition(number, call.task, line, mean=None if known is None else known.mean)
+            self._definitions[id(call.task)] = self._newest[call.task.name] = found
         return found
 
     def _member_for(self, call: Call) -> Member | None:
@@ -164,7 +172,13 @@ class ProcessPool:
             return least
         if is_free and self._starts.is_allowed:
             return self._start_member(call.owner)
-        return least if call.task.may_prefetch else None
+        return (least or self._keeper()) if call.task.may_prefetch else None
+
+    def _keeper(self) -> Member | None:
+        """A worker for what was promised more room than there is, since calls seem to take longer now."""
+        return min(
+            (each for each in self._members if each.calls and each.keeps), key=_by_expected, default=None
+        )
 
     def _report(self, call: Call, ending: Ending, error: str | None = None) -> None:
         self._sink.ended(call, Ended(ending, ended_at=self._loop.now(), error=error))

@@ -12,6 +12,7 @@ import pytest
 
 import jobrunner
 from jobrunner.execution import Call
+from jobrunner.execution.holding import BUDGET, OVERHEAD, Definition
 from jobrunner.model import State
 from tests.builders import a_run, a_task, an_end
 from tests.stage import Stage
@@ -86,6 +87,17 @@ def test_a_run_passes_through_few_functions(stage: Stage) -> None:
     stage.add(*(a_run() for _ in range(RUNS)))
     calls = calls_of(lambda: finish_all(stage))
     assert 0 < calls / RUNS <= MOST_CALLS
+
+
+def test_one_slow_call_does_not_make_a_task_seem_slow() -> None:
+    """It may have waited for a processor. The tenth one of a kind did not."""
+    known = Definition(1, a_task(), "")
+    known.learn(2)
+    known.learn(BUDGET)
+    assert known.cost < 3 * OVERHEAD
+    for _ in range(20):
+        known.learn(BUDGET)
+    assert known.cost > BUDGET // 2
 
 
 def test_a_claimed_run_takes_little_memory(stage: Stage) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from jobrunner.codec import decode
 from jobrunner.durations import MILLISECOND, SECOND
 from jobrunner.execution import Call
+from jobrunner.execution.holding import BUDGET
 from jobrunner.model import Ended, Ending
 from tests.integration.workers.stand import Stand
 
@@ -149,6 +151,29 @@ def test_what_waits_behind_a_long_call_comes_back_unharmed(tmp_path: Path) -> No
         assert stand.pool.room() == 0
         stand.pool.end(marker, Ending.CANCELLED)
         assert stand.wait_for(marker)[0].ending is Ending.CANCELLED
+
+
+def test_what_had_room_when_it_was_claimed_is_begun_though_the_file_was_loaded_anew(tmp_path: Path) -> None:
+    with Stand(tmp_path, slots=1) as stand:
+        stand.run(*[stand.call("nothing") for _ in range(100)])
+        again = replace(stand.task("nothing"))  # the same words, another value
+        ends = started(stand, [stand.call(again) for _ in range(max(2, stand.pool.room() // 2))])
+        assert {ended.ending for ended in ends} == {Ending.OK}
+
+
+def test_what_had_room_when_it_was_claimed_is_begun_though_calls_seem_to_take_longer(tmp_path: Path) -> None:
+    with Stand(tmp_path, slots=1) as stand:
+        stand.run(*[stand.call("nothing") for _ in range(100)])
+        (known,) = stand.pool._definitions.values()
+        known.mean = BUDGET // 25
+        ends = started(stand, [stand.call("nothing") for _ in range(50)])
+        assert {ended.ending for ended in ends} == {Ending.OK}
+
+
+def started(stand: Stand, calls: list[Call]) -> list[Ended]:
+    """The ends of calls that were all handed over at once."""
+    stand.pool.start(calls)
+    return stand.wait_for(*calls)
 
 
 def test_a_timeout_counts_for_a_call_that_waited_in_the_worker(tmp_path: Path) -> None:
