@@ -256,6 +256,12 @@ def test_a_turn_with_nothing_to_do_writes_nothing(desk: Desk, storage: SqliteSto
     ]
 
 
+def test_what_a_connection_remembers_of_the_file_is_bounded(storage: SqliteStorage) -> None:
+    """P10: over a million queued runs a supervisor is no larger than over a few thousand."""
+    (size,) = storage._database._connected().execute("pragma cache_size").fetchone()
+    assert -4_096 <= size < 0  # KiB, written as a negative number
+
+
 def test_reading_writes_nothing(desk: Desk, storage: SqliteStorage) -> None:
     run = desk.finish(a_run())
     with Listener(storage) as listener:
