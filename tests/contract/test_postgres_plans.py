@@ -12,7 +12,7 @@ import pytest
 from jobrunner.durations import DAY, HOUR, SECOND
 from jobrunner.model import State
 from jobrunner.plan import Retention
-from jobrunner.storage import RunFilter
+from jobrunner.storage import RunFilter, Verdict
 from jobrunner.storage.postgres.database import Connection
 from jobrunner.storage.postgres.store import PostgresStorage
 from jobrunner.testing.desk import A_STATUS, NOON, Desk, a_locked_run, a_run, a_tick, locked
@@ -298,3 +298,18 @@ def test_a_turn_of_many_runs_has_no_more_statements_than_one_of_few(storage: Pos
     few, many = counts
     assert few == many
     assert 0 < many < 20
+
+
+def test_many_ticks_of_one_moment_have_no_more_statements_than_a_few(storage: PostgresStorage) -> None:
+    counts = []
+    for size in (2, 200):
+        runs = [a_run(f"of-{size}-{number}", tick=NOON + 1) for number in range(size)]
+        ticks = [
+            a_tick(1)._replace(schedule=run.task, run=run, refused=run._replace(state=State.SKIPPED))
+            for run in runs
+        ]
+        storage.watermarks(dict.fromkeys(run.task for run in runs), NOON)
+        Recorder.heard.clear()
+        assert storage.tick(ticks) == [Verdict(NOON + 1, True)] * size
+        counts.append(len(Recorder.heard))
+    assert counts[0] == counts[1] < 10

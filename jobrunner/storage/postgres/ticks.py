@@ -8,6 +8,7 @@ from ...durations import Micros
 from ...model import NewRun, Reason, State
 from .. import Tick, Verdict
 from ..overlap import Standing, behind, is_in_the_way, is_superseded, naming
+from ..stretches import stretches
 from . import waits
 from .arrays import columns, literal
 from .database import Connection, Turn
@@ -22,11 +23,19 @@ _KNOWN = """
     where schedules.next_at is distinct from excluded.next_at
 """
 
-# Where nobody has looked yet, there is no watermark, and every one is expected.
+_WATERMARKS = "select key, watermark from schedules where key = any(%s::text[])"
+
 _MOVE = """
-    insert into schedules (key, watermark, next_at) values (%s, %s, %s)
+    insert into schedules (key, watermark, next_at)
+    select key, watermark, next_at from unnest(%s::text[], %s::bigint[], %s::bigint[])
+        as new (key, watermark, next_at)
     on conflict (key) do update set watermark = excluded.watermark, next_at = excluded.next_at
-    where schedules.watermark = %s
+"""
+
+# Of these tasks those that have any run that is not final: few, where ticks do not pile up.
+_LIVE = """
+    select task from unnest(%s::text[]) as asked (task)
+    where exists (select 1 from runs where runs.task = asked.task and runs.state = any(%s::text[]))
 """
 
 # The last column: whether it (of a pipeline: one of its steps) waits for another run to end.
@@ -43,6 +52,9 @@ _STANDING = """
     order by seq
     limit %s
 """
+
+_LIVE_STATES = tuple(state for state in State if not state.is_final)
+_BEHIND_OTHERS = frozenset({"queue", "replace"})
 
 # For each state one look into the index, however many runs of the task wait.
 _OF = "(select seq from runs where task = %(task)s and state"
@@ -67,10 +79,7 @@ def watermarks(turn: Turn, keys: Mapping[str, Micros | None], given: Micros) -> 
     if not keys:
         return {}
     turn.connection.execute(_KNOWN, columns([(key, given, next_at) for key, next_at in keys.items()]))
-    rows = turn.connection.execute(
-        "select key, watermark from schedules where key = any(%s::text[])", (literal(keys),)
-    ).fetchall()
-    return dict(rows)
+    return dict(turn.connection.execute(_WATERMARKS, (literal(keys),)).fetchall())
 
 
 def next_ticks(turn: Turn) -> dict[str, Micros | None]:
@@ -79,23 +88,80 @@ def next_ticks(turn: Turn) -> dict[str, Micros | None]:
 
 def tick_all(turn: Turn, ticks: Sequence[Tick]) -> list[Verdict]:
     """Account for ticks, in this order: a later one sees the runs of those before it."""
-    return [_tick(turn, tick) for tick in ticks]
+    verdicts = _move_all(turn, ticks)
+    mine = [
+        tick if verdict.accounted else tick._replace(run=None)
+        for tick, verdict in zip(ticks, verdicts, strict=True)
+    ]
+    holders = [holder for part in stretches(mine, _is_plain) for holder in _enter_all(turn, part)]
+    return [
+        verdict if holder is None else verdict._replace(holder=holder)
+        for verdict, holder in zip(verdicts, holders, strict=True)
+    ]
 
 
-def _tick(turn: Turn, tick: Tick) -> Verdict:
-    moved = turn.connection.execute(_MOVE, (tick.schedule, tick.tick, tick.next_at, tick.expected)).rowcount
-    if not moved:
-        row = turn.connection.execute(
-            "select watermark from schedules where key = %s", (tick.schedule,)
-        ).fetchone()
-        return Verdict(row[0] if row else tick.expected, accounted=False)
-    holder = None if tick.run is None else _enter(turn, tick, tick.run)
-    return Verdict(tick.tick, accounted=True, holder=holder)
+def _move_all(turn: Turn, ticks: Sequence[Tick]) -> list[Verdict]:
+    """Move the watermarks that are where they are expected to be; nobody else moves one meanwhile.
+
+    Where nobody has looked yet, there is no watermark, and every one is expected.
+    """
+    rows = turn.connection.execute(_WATERMARKS, (literal(tick.schedule for tick in ticks),)).fetchall()
+    marks: dict[str, Micros] = dict(rows)
+    moved: dict[str, tuple[str, Micros, Micros | None]] = {}
+    verdicts = []
+    for tick in ticks:
+        mark = marks.get(tick.schedule, tick.expected)
+        is_expected = mark == tick.expected
+        if is_expected:
+            mark = marks[tick.schedule] = tick.tick
+            moved[tick.schedule] = (tick.schedule, mark, tick.next_at)
+        verdicts.append(Verdict(mark, is_expected))
+    if moved:
+        turn.connection.execute(_MOVE, columns(list(moved.values())))
+    return verdicts
 
 
-def _enter(turn: Turn, tick: Tick, run: NewRun) -> str | None:
+def _is_plain(tick: Tick) -> bool:
+    run = tick.run
+    if run is None:
+        return True
+    is_alone = not tick.members and run.unique is None and run.pipeline is None
+    return is_alone and run.state is not State.WAITING and tick.overlap not in _BEHIND_OTHERS
+
+
+def _enter_all(turn: Turn, part: Sequence[Tick]) -> list[str | None]:
+    """Add the runs of a stretch of ticks, or what stands for them; the ids of the runs in their way."""
+    if len(part) == 1:
+        return [_enter(turn, part[0])]
+    holders = _holders(turn, [tick.run for tick in part if tick.refused is not None and tick.run])
+    found: list[str | None] = []
+    rows: list[NewRun] = []
+    for tick in part:
+        holder = None if tick.refused is None or tick.run is None else holders.get(tick.run.task)
+        row = tick.run if holder is None or tick.refused is None else naming(tick.refused, holder)
+        rows += [] if row is None else [row]
+        found.append(holder)
+    if rows:
+        waits.add_all(turn.connection, rows, turn.now)
+    return found
+
+
+def _holders(turn: Turn, runs: Sequence[NewRun]) -> dict[str, str]:
+    """By task, the runs in the way of these, which are of different tasks."""
+    if not runs:
+        return {}
+    asked = (literal(run.task for run in runs), literal(state.value for state in _LIVE_STATES))
+    live = {task for (task,) in turn.connection.execute(_LIVE, asked).fetchall()}
+    found = {run.task: _first_in_the_way(turn, run) for run in runs if run.task in live}
+    return {task: holder for task, holder in found.items() if holder is not None}
+
+
+def _enter(turn: Turn, tick: Tick) -> str | None:
     """Add the tick's run, or what stands for it; the id of a run in its way."""
-    if tick.overlap in ("queue", "replace"):
+    run = tick.run
+    if run is None:
+        return None
+    if tick.overlap in _BEHIND_OTHERS:
         return _queue(turn, tick, run)
     first = None if tick.refused is None else _first_in_the_way(turn, run)
     if tick.refused is not None and first is not None:
@@ -126,8 +192,7 @@ def _earlier(connection: Connection, run_ids: Sequence[str | None]) -> str | Non
 
 def _queue(turn: Turn, tick: Tick, run: NewRun) -> str | None:
     """Let the tick's run wait for what is in its way, in the place of an earlier one that did."""
-    live = [state for state in State if not state.is_final]
-    standing = _standing(turn, run.task, live)
+    standing = _standing(turn, run.task, _LIVE_STATES)
     holders = [each for each in standing if is_in_the_way(each, run.created_at)]
     known = turn.connection.execute("select 1 from runs where id = %s", (run.id,)).fetchone()
     if known is None:
