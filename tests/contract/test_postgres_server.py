@@ -691,6 +691,15 @@ def test_an_enqueue_is_one_message_to_the_server(
         assert statements_of(lambda: storage.pause(a_pause("all"))) <= 4
 
 
+def test_an_enqueue_that_is_refused_is_asked_for_once_more(counted: PostgresStorage) -> None:
+    run = a_run()
+    marks = {"resize": counted.published("resize").mark}
+    assert counted.add_if([run], marks) == [True]
+    assert statements_of(lambda: counted.add_if([run], marks)) == 2
+    assert counted.add_if([run], marks) == [False]
+    assert counted.add_if([a_run()], {"resize": "another"}) is None
+
+
 def test_a_pipeline_is_added_in_few_statements(counted: PostgresStorage) -> None:
     assert statements_of(lambda: counted.add(a_pipeline(a_run(), a_run()))) <= 7
 

@@ -27,7 +27,8 @@ LOCK_TIMEOUT = 5.0  # seconds: another transaction holds what is needed
 STATEMENT_TIMEOUT = 30.0  # seconds
 IDLE_TIMEOUT = 5.0  # seconds within a transaction: a frozen process must not hold the others up
 
-Connection = psycopg.Connection[tuple[Any, ...]]
+Row = tuple[Any, ...]
+Connection = psycopg.Connection[Row]
 
 # Noticed within seconds: a peer that answers no more (libpq's keepalives, see its manual, 34.1.2).
 _LIFE_SIGNS = {
@@ -138,8 +139,8 @@ class Database:
         notify = f"select pg_notify('{self.address.namespace}', ''); " if self.address.notify else ""
         return f"{notify}commit; select nextval('{self.address.schema}.changes')"
 
-    def in_one_step(self, statement: Statement, values: Sequence[object], given: Micros) -> tuple[Any, ...]:
-        """Run one statement as a transaction of which others hear: one message; the row that it answers.
+    def in_one_step(self, statement: Statement, values: Sequence[object], given: Micros) -> Row | None:
+        """Run one statement as a transaction of which others hear: one message; the first row of its answer.
 
         The moment that counts is its last value; None: the server's own.
         """
@@ -160,9 +161,7 @@ class Database:
             self.own_changes += 1
         return row
 
-    def _asked(
-        self, connection: Connection, statement: Statement, values: Sequence[object]
-    ) -> tuple[Any, ...]:
+    def _asked(self, connection: Connection, statement: Statement, values: Sequence[object]) -> Row | None:
         end = self._telling()
         if not self.address.notify:
             asked = f"begin; {self._settings(local=True)}{statement.whole(values)}; {end}"
@@ -174,9 +173,7 @@ class Database:
         self._prepared.setdefault(connection, set()).add(statement.name)
         while cursor.description is None:
             cursor.nextset()
-        row = cursor.fetchone()
-        assert row is not None
-        return row
+        return cursor.fetchone()
 
     def _has(self, connection: Connection, statement: Statement) -> bool:
         return statement.name in self._prepared.get(connection, ())

@@ -18,44 +18,39 @@ _TASK, _MARK, _NOW = (f"${len(_KINDS) + place}" for place in (1, 2, 3))
 _CLOCK = f"coalesce({_NOW}, (extract(epoch from clock_timestamp()) * 1000000)::bigint)"
 
 
-def _adding(name: str, kinds: Sequence[str], *, holds: str, new: str) -> Statement:
-    """One statement has one view of things: what is published is what the runs are added by."""
-    text = f"""
-    with clock as materialized (
-        select {_CLOCK} as now
-    ), seen as materialized (
-        select {holds} as holds from clock
+# One run, by what is published about one task: what most enqueues are. No row: it was not added, for whatever
+# reason, which the other then tells. It costs the server a quarter less than that.
+_ONE = Statement(
+    name="jobrunner_add_one",
+    kinds=(*_KINDS, "text", "text", "bigint"),
+    text=f"""
+    insert into runs ({rows.NAMES})
+    select {", ".join(_VALUES)}
+    where {_MARK} = coalesce(({control.mark_of(_TASK, _CLOCK)}), '')
+    on conflict do nothing
+    returning id
+    """,
+)
+
+# One statement has one view of things: what is published is what the runs are added by.
+_MANY = Statement(
+    name="jobrunner_add",
+    kinds=(*(f"{kind}[]" for kind in [*_KINDS, "text", "text"]), "bigint"),
+    text=f"""
+    with seen as materialized (
+        select not exists (
+            select 1 from unnest({_TASK}, {_MARK}) as known (name, mark)
+            where mark <> coalesce(({control.mark_of("known.name", _CLOCK)}), '')) as holds
     ), added as (
         insert into runs ({rows.NAMES})
-        {new}
-        on conflict do nothing
-        returning id
-    )
-    select holds, array(select id from added) from seen
-    """  # noqa: S608 - columns
-    return Statement(name=name, kinds=(*kinds, "bigint"), text=text)
-
-
-# One run, by what is published about one task: what most enqueues are. It costs the server an eighth less.
-_ONE = _adding(
-    "jobrunner_add_one",
-    [*_KINDS, "text", "text"],
-    holds=f"{_MARK} = coalesce(({control.mark_of(_TASK, 'clock.now')}), '')",
-    new=f"select {', '.join(_VALUES)} from seen where holds",  # noqa: S608 - places
-)
-_MANY = _adding(
-    "jobrunner_add",
-    [f"{kind}[]" for kind in [*_KINDS, "text", "text"]],
-    holds=f"""
-        not exists (
-            select 1 from unnest({_TASK}, {_MARK}) as known (name, mark)
-            where mark <> coalesce(({control.mark_of("known.name", "clock.now")}), ''))
-    """,  # noqa: S608 - places
-    new=f"""
         select {rows.NAMES}
         from unnest({", ".join(_VALUES)}) with ordinality as new ({rows.NAMES}, place), seen
         where holds
         order by place
+        on conflict do nothing
+        returning id
+    )
+    select holds, array(select id from added) from seen
     """,  # noqa: S608 - columns
 )
 
@@ -73,8 +68,8 @@ def add(
     """Add them if what the marks stand for is published; `given` counts where the server's clock does not."""
     if len(runs) == len(marks) == 1:
         ((task, mark),) = marks.items()
-        holds, ids = database.in_one_step(_ONE, [*rows.values(runs[0]), task, mark], given)
-    else:
-        values = [*columns([rows.values(run) for run in runs]), literal(marks), literal(marks.values())]
-        holds, ids = database.in_one_step(_MANY, values, given)
+        if database.in_one_step(_ONE, [*rows.values(runs[0]), task, mark], given):
+            return [True]
+    values = [*columns([rows.values(run) for run in runs]), literal(marks), literal(marks.values())]
+    holds, ids = database.in_one_step(_MANY, values, given) or (False, ())
     return answers(runs, set(ids)) if holds else None
