@@ -28,6 +28,7 @@ from jobrunner.errors import (
     StorageUnavailable,
     UsageError,
 )
+from jobrunner.ids import new_id
 from jobrunner.model import Claim, State
 from jobrunner.place import state_folder
 from jobrunner.storage import RunFilter, open_storage
@@ -753,3 +754,24 @@ def test_an_enqueue_by_a_connection_that_died_while_it_lay_idle_is_done(
     storage.add([a_run()])
     assert kill_sessions(stranger, storage) >= 1
     assert storage.add([a_run()]) == [True]
+
+
+def test_an_enqueue_finds_its_statement_again_after_a_rollback(storage: PostgresStorage) -> None:
+    """The driver has a session forget all that was prepared, once it has prepared something itself."""
+    for _ in range(10):
+        storage.runs(RunFilter())
+    storage.add([a_run()])
+    pid = only_pid(storage)
+    for bad in ("\0", "\ud800"):
+        with pytest.raises(NotFound):
+            storage.run(new_id(NOON))
+        assert storage.add([a_run()]) == [True]
+        with pytest.raises(PayloadError):
+            storage.add([a_run(payload=bad)])
+        assert storage.add([a_run(), a_run()]) == [True, True]
+    assert only_pid(storage) == pid
+
+
+def only_pid(storage: PostgresStorage) -> int:
+    (pid,) = storage._database._pids.values()
+    return pid

@@ -12,6 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import psycopg
+from psycopg.errors import InvalidSqlStatementName
 from psycopg.rows import tuple_row
 
 from ...durations import Micros
@@ -147,9 +148,25 @@ class Database:
         self._demand_open()
         moment = None if self._server_time else self._time(0, given)
         with self._place(), self._faults():
+            row = self._stepped(statement, [*values, moment])
+        with self._freed:
+            self.own_changes += 1
+        return row
+
+    def _stepped(self, statement: Statement, values: Sequence[object]) -> Row | None:
+        """The same on one connection; once more where the session has forgotten what was prepared.
+
+        After a rollback psycopg may have it forget everything (`DEALLOCATE ALL`). A message whose statement
+        is not there has written nothing.
+        """
+        while True:
             connection = self._living()
             try:
-                row = self._asked(connection, statement, [*values, moment])
+                row = self._asked(connection, statement, values)
+            except InvalidSqlStatementName as error:
+                self._prepared[connection].discard(statement.name)
+                self._give_up(connection, error)
+                continue
             except BaseException as error:
                 if not self._has(connection, statement):  # who knows whether it is prepared now
                     self._drop(connection)
@@ -157,9 +174,7 @@ class Database:
                     self._give_up(connection, error)
                 raise
             self._idle.append(connection)
-        with self._freed:
-            self.own_changes += 1
-        return row
+            return row
 
     def _asked(self, connection: Connection, statement: Statement, values: Sequence[object]) -> Row | None:
         end = self._telling()
