@@ -152,7 +152,10 @@ class Bridge:
         try:
             return self._storage.add_if(runs, marks)
         except StorageUnavailable:  # a connection that was lost is made anew
-            return self._storage.add_if(runs, marks)
+            added = self._storage.add_if(runs, marks)
+            if added is None:  # the first try may have added them, by what was published then
+                raise
+            return added
 
     def _added_alone(self, adding: Adding) -> str:
         try:

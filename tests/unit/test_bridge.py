@@ -76,6 +76,14 @@ def test_an_answer_that_was_lost_is_asked_for_again(scene: Asking) -> None:
     assert scene.all_add() == [{"answer": [True]}] * 8
 
 
+def test_what_may_have_been_added_before_a_definition_changed_is_not_made_anew(scene: Asking) -> None:
+    """The answer of the first try was lost: to be told that nothing was added would add all of it twice."""
+    scene.faulty.fails("add_if", LOCKED)
+    scene.bridge.ask(None, call_text("add_if", [a_run()], {"resize": "another by now"}), scene.askers[0])
+    scene.turns()
+    assert json.loads(scene.askers[0].texts[0])["error"] == "StorageUnavailable"
+
+
 def test_one_bad_row_is_refused_alone(scene: Asking) -> None:
     scene.faulty.fails("add_if", PayloadError("no such value"), times=2)  # of all, and of the first alone
     answers = scene.all_add()
