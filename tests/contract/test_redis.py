@@ -231,12 +231,14 @@ def test_what_an_older_jobrunner_has_noted_otherwise_is_taken_over(redis_url: st
         day = storage.overview(NOON).day
         client.rename(f"{{{namespace}}}:ended:cancelled", f"{{{namespace}}}:state:cancelled")
         client.zadd(f"{{{namespace}}}:state:succeeded", {str(first.seq): 1.0})
+        client.hset(f"{{{namespace}}}:ready", str(first.seq), "[]")
         client.set(f"{{{namespace}}}:format", "1")
         assert storage.overview(NOON).day.ok == 2
         Desk(storage, "owner-2")
         assert storage.overview(NOON).day == day
         assert (day.ok, day.failed) == (1, 1)
         assert list(client.scan_iter(f"{{{namespace}}}:state:*")) == []
+        assert not client.exists(f"{{{namespace}}}:ready")  # a run that the older one claimed is noted in it
         assert client.get(f"{{{namespace}}}:format") == str(FORMAT)
 
 

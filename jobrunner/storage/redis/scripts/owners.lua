@@ -61,6 +61,7 @@ local function take_over()
     call('UNLINK', P .. 'state:' .. state)
   end
   call('UNLINK', P .. 'queued', P .. 'ended:succeeded')
+  call('UNLINK', P .. 'ready') -- what newer clients noted: of runs that it may have claimed
 end
 
 function operations.enter()
