@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from jobrunner.catalogue import catalogue_of
+from jobrunner.clock import SystemClock
 from jobrunner.dispatcher import Dispatcher
-from jobrunner.durations import Micros
+from jobrunner.durations import HOUR, Micros
 from jobrunner.events import Event
 from jobrunner.execution import Call, Sink
 from jobrunner.loop import EventLoop
@@ -54,6 +55,13 @@ class HandClock:
 
     def steps(self, time: Micros) -> None:
         self.wall += time
+
+
+class AnHourAgo(SystemClock):
+    """The clock of this machine after somebody has set it back."""
+
+    def now(self) -> Micros:
+        return super().now() - HOUR
 
 
 class FaultyStorage:

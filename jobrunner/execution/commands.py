@@ -54,6 +54,7 @@ class _Command:
     process: Spawned
     capture: Capture
     started_at: Micros
+    since: Micros  # the same, monotonic: the wall clock may be stepped
     pipes: dict[int, Stream]
     timer: Timer | None = None  # the timeout; once it is being ended: KILL
     look: Timer | None = None
@@ -162,7 +163,8 @@ class CommandExecutor:
         self._journal.began(Spawn(call.run_id, process.pid, process.start, call.owner))
         file = OutputFile(self._output_root, call.run_id, call.attempt, max_size=call.task.output.max_size)
         pipes = {process.stdout: Stream.STDOUT, process.stderr: Stream.STDERR}
-        command = _Command(call, process, Capture(call.task, file), at, pipes)
+        since = self._loop.monotonic()
+        command = _Command(call, process, Capture(call.task, file), at, since, pipes)
         self._commands[call.run_id] = command
         self._pids.add(process.pid)
         self._loop.watch(process.pidfd, read=partial(self._exited, command))
@@ -175,9 +177,9 @@ class CommandExecutor:
 
     def _report_starts(self) -> None:
         """Report the starts of commands that last: of the others the end says all. The journal knows both."""
-        now, unreported = self._loop.now(), False
+        now, unreported = self._loop.monotonic(), False
         for command in [each for each in self._commands.values() if not each.is_reported]:
-            if now - command.started_at < LASTS:
+            if now - command.since < LASTS:
                 unreported = True
             else:
                 command.is_reported = True

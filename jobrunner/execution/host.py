@@ -47,6 +47,7 @@ class Held:
     definition: Definition
     begun: bool = False
     begun_at: Micros | None = None  # None: it is still finding its callable
+    told_at: Micros = 0  # monotonic: when that was heard
     is_reported: bool = False
     force: Force | None = None
     where: str | None = None  # the worker has passed the wish on to the call, which was here
@@ -259,7 +260,7 @@ class Host:
             raise ValueError(kind)
 
     def _take_start(self, number: int, held: Held, at: Micros | None) -> None:
-        held.begun, held.begun_at = True, at
+        held.begun, held.begun_at, held.told_at = True, at, self._loop.monotonic()
         held.forget_timers()
         if held.force is not None:
             self._arm(number, held)
@@ -322,11 +323,11 @@ class Host:
 
     def look(self) -> bool:
         """Report the starts of calls that last; gives whether there are some not yet reported."""
-        now, unreported = self._loop.now(), False
+        now, unreported = self._loop.monotonic(), False
         for held in self.calls.values():
             if held.is_reported or held.begun_at is None:
                 unreported = unreported or not held.is_reported
-            elif now - held.begun_at < LASTS:
+            elif now - held.told_at < LASTS:
                 unreported = True
             else:
                 held.is_reported = True

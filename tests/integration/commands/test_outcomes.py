@@ -13,6 +13,7 @@ from jobrunner.execution import LASTS
 from jobrunner.model import Ending
 from jobrunner.output import Stream
 from tests.integration.commands.slots import Slots, a_call, descriptors, survivors
+from tests.stage import AnHourAgo
 
 
 def test_every_exit_code_is_reported_as_it_is(slots: Slots) -> None:
@@ -53,6 +54,13 @@ def test_the_start_and_the_pid_of_a_command_that_lasts_are_reported_while_it_doe
     slots.wait_until(lambda: len(slots.begun) == 2)
     assert before <= min(slots.begun_at.values())
     assert max(slots.begun_at.values()) <= slots.loop.now() - LASTS
+
+
+def test_a_start_is_reported_though_the_wall_clock_was_set_back_after_it(slots: Slots) -> None:
+    # rule 5; the loop would wake fifty times a second until the hour is over
+    slots.executor.start([a_call("sleep 600")])
+    slots.loop.clock = AnHourAgo()
+    slots.wait_until(lambda: len(slots.begun) == 1)
 
 
 def test_the_end_of_a_short_command_tells_of_its_start(slots: Slots) -> None:

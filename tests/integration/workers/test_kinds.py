@@ -15,6 +15,7 @@ from jobrunner.model import Ended, Ending
 from jobrunner.plan import PoolKind
 from tests.integration.workers.stand import Stand
 from tests.integration.workers.test_ends import _is_alive
+from tests.stage import AnHourAgo
 
 SHORT = 300 * MILLISECOND
 THREAD, GREENLET, ASYNC = PoolKind.THREAD, PoolKind.GREENLET, PoolKind.ASYNC
@@ -31,6 +32,15 @@ def stand(tmp_path: Path, kind: PoolKind) -> Iterator[Stand]:
 def spans(ends: list[Ended]) -> list[tuple[int, int]]:
     found = [decode(ended.result or "") for ended in ends]
     return [each for each in found if isinstance(each, tuple)]
+
+
+@every_kind
+def test_a_start_is_reported_though_the_wall_clock_was_set_back_after_it(stand: Stand) -> None:
+    # rule 5; what waits behind a call that lasts is called back only when that is known
+    call = stand.call("sleep", 600)
+    stand.pool.start([call])
+    stand.loop.clock = AnHourAgo()
+    stand.wait_for_start(call)
 
 
 # ---- side by side --------------------------------------------------------------------------------
