@@ -120,7 +120,8 @@ def test_the_timeout_of_an_attempt_that_ended_means_nothing(slots: Slots) -> Non
 def test_an_exit_that_nobody_has_looked_at_yet_comes_before_a_forced_end(slots: Slots) -> None:
     call = a_call("exit 4")
     slots.executor.start([call])
-    os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    (pid,) = slots.executor._pids
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     slots.executor.end(call, Ending.CANCELLED)
     assert slots.ends[call.run_id].outcome == "exit 4"
 
