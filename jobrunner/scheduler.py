@@ -60,6 +60,7 @@ class Scheduler:
         self._elsewhere = elsewhere  # is told of one that another supervisor has accounted for
         self._agenda = Agenda()
         self._moved: dict[int, Timetable] = {}  # by place: those whose next tick nobody has looked at
+        self._reboots: set[str] = set()  # keys of those that are not known to have fired in this boot
         self._is_looking_ahead = False
         self._timer: LoopTimer | None = None
         self._in_flight = 0  # writes
@@ -81,6 +82,7 @@ class Scheduler:
         self._began = self._loop.now() if self._began is None else self._began
         self._agenda = Agenda(tables)
         self._moved = {table.place: table for table in self._agenda}
+        self._reboots = {table.rule.key for table in self._agenda if table.schedule.kind == "reboot"}
         self._loop.soon(self.turn)
 
     def hold(self) -> None:
@@ -94,8 +96,8 @@ class Scheduler:
         self._loop.soon(self.turn)
 
     def reboots(self) -> set[str]:
-        """The keys of the `reboot` schedules that have not fired yet in this boot."""
-        return {table.rule.key for table in self._agenda if table.schedule.kind == "reboot"}
+        """The keys of the `reboot` schedules that are not known to have fired in this boot."""
+        return set(self._reboots)
 
     def stop(self) -> None:
         """No tick is accounted for any more: those to come are the next supervisor's."""
@@ -277,7 +279,9 @@ class Scheduler:
 
     def _put_back(self, table: Timetable) -> None:
         self._agenda.add(table)
-        if table.next_at is not None:
+        if table.next_at is None:
+            self._reboots.discard(table.rule.key)
+        else:
             self._moved[table.place] = table
 
     def _failed(self, writes: list[Write], error: Exception) -> None:

@@ -79,11 +79,13 @@ class Desk:
     def _on_lost(self) -> None:
         self.lost += 1
 
+    @property
+    def plan(self) -> Plan:
+        tasks = {task.name: task for task in self.tasks}
+        return Plan(file="", hash="", backend="", timezone="UTC", tasks=tasks)
+
     def start(self) -> None:
-        plan = Plan(
-            file="", hash="", backend="", timezone="UTC", tasks={task.name: task for task in self.tasks}
-        )
-        self.scheduler.start(timetables(plan, self.memory, self.boot, self.clock.now()))
+        self.scheduler.start(timetables(self.plan, self.memory, self.boot, self.clock.now()))
         self.turns()
 
     def turns(self) -> None:
@@ -399,6 +401,26 @@ def test_a_reboot_run_whose_answer_is_lost_is_one(opened: Opened) -> None:
     desk.passes(10 * SECOND, steps=10)
     assert len(desk.rows()) == 1
     assert desk.scheduler.is_quiet
+    desk.loop.close()
+    memory.close()
+
+
+def test_a_start_that_could_not_be_written_is_not_lost_by_a_reload_meanwhile() -> None:
+    # rule 11: a reload takes over the `reboot` schedules that have not fired, those under way too
+    memory, clock = MemoryStorage(), HandClock()
+    desk = Desk((every("reboot"),), memory, clock)
+    desk.service.hold()
+    desk.faulty.fails("tick", TROUBLE)
+    desk.start()
+    desk.scheduler.hold()
+    waiting = desk.scheduler.reboots()
+    desk.service.let_go()
+    desk.turns()
+    for reboots in (waiting, waiting):  # the second time it has fired
+        desk.scheduler.start(timetables(desk.plan, memory, desk.boot, clock.now(), reboots=reboots))
+        desk.turns()
+    assert [run.state for run in desk.rows()] == [State.QUEUED]
+    assert desk.scheduler.reboots() == set()
     desk.loop.close()
     memory.close()
 
