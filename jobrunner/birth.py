@@ -30,10 +30,7 @@ def new_run(
     tick: Micros | None = None,
     missed: int = 0,
 ) -> NewRun:
-    """A run of this task, due at `due_at`; what is None is the task's own.
-
-    `expires` counts from the moment the run becomes due (semantics 19).
-    """
+    """A run of this task; what is None is the task's own. `expires` counts from `due_at` (semantics 19)."""
     patience = entry.expires if expires is None else expires
     return NewRun(
         id=run_id,
