@@ -283,10 +283,13 @@ class Supervisor:
         self._listener = self._new_listener()
         self._pools = pools = self._new_pools(journal)
         self._dispatcher.serve(pools.adopt(self._plan))
+        folder = state_folder(
+            self._plan.backend
+        )  # of a service it stays the same: a reload changes no backend
         self._vitals = Vitals(
             loop=self._loop,
             emit=self._emit,
-            look=lambda: measure(state_folder(self._plan.backend)),
+            look=lambda: measure(folder),
             on_change=self._shortage_changed,
         )
         self._crew = Crew(

@@ -12,6 +12,7 @@ import os
 import resource
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import cache
 from typing import Final, NamedTuple
 
 from .durations import SECOND, Micros, format_size
@@ -109,8 +110,9 @@ def space_of(folder: str) -> tuple[int, int] | None:
     return None
 
 
+@cache
 def _own_group() -> str:
-    """The folder of this process's cgroup v2; "" without one."""
+    """The folder of this process's cgroup v2; "" without one. Asked once: a service stays in its own."""
     with suppress(OSError), open("/proc/self/cgroup", encoding="utf-8") as file:
         line = next((each for each in file if each.startswith("0::")), "")
         return _CGROUP + line[3:].strip() if line else ""
