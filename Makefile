@@ -24,7 +24,7 @@ help:
 	@echo 'make drills    the fault drills in their full length'
 	@echo 'make soak      an hour of work and faults (SOAK_SECONDS); memory, descriptors, database must stay flat'
 	@echo 'make bench     every target beside its peers; the figures go to docs/benchmarks.md'
-	@echo 'make bench-quick  some of them, in five minutes; the figures go to the terminal'
+	@echo 'make bench-quick  some of them, in three minutes; the figures go to the terminal'
 	@echo 'make test-all  the tests on every Python from 3.11 to 3.14 found here'
 	@echo 'make clean     remove environments, caches and what the example wrote'
 
