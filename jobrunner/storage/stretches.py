@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from . import Tick
+from . import Tick, Verdict
 
 
 def stretches(ticks: Sequence[Tick], is_plain: Callable[[Tick], bool]) -> Iterator[list[Tick]]:
@@ -28,3 +28,19 @@ def stretches(ticks: Sequence[Tick], is_plain: Callable[[Tick], bool]) -> Iterat
             part, tasks = [], set()
     if part:
         yield part
+
+
+def accounted(ticks: Sequence[Tick], verdicts: Sequence[Verdict]) -> list[Tick]:
+    """These ticks; one whose watermark was not where it was expected adds nothing."""
+    return [
+        tick if verdict.accounted else tick._replace(run=None)
+        for tick, verdict in zip(ticks, verdicts, strict=True)
+    ]
+
+
+def with_holders(verdicts: Sequence[Verdict], holders: Sequence[str | None]) -> list[Verdict]:
+    """The verdicts with the ids of the runs that were in the way."""
+    return [
+        verdict if holder is None else verdict._replace(holder=holder)
+        for verdict, holder in zip(verdicts, holders, strict=True)
+    ]

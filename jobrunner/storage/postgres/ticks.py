@@ -8,7 +8,7 @@ from ...durations import Micros
 from ...model import NewRun, Reason, State
 from .. import Tick, Verdict
 from ..overlap import Standing, behind, is_in_the_way, is_superseded, naming
-from ..stretches import stretches
+from ..stretches import accounted, stretches, with_holders
 from . import waits
 from .arrays import columns, literal
 from .database import Connection, Turn
@@ -89,15 +89,8 @@ def next_ticks(turn: Turn) -> dict[str, Micros | None]:
 def tick_all(turn: Turn, ticks: Sequence[Tick]) -> list[Verdict]:
     """Account for ticks, in this order: a later one sees the runs of those before it."""
     verdicts = _move_all(turn, ticks)
-    mine = [
-        tick if verdict.accounted else tick._replace(run=None)
-        for tick, verdict in zip(ticks, verdicts, strict=True)
-    ]
-    holders = [holder for part in stretches(mine, _is_plain) for holder in _enter_all(turn, part)]
-    return [
-        verdict if holder is None else verdict._replace(holder=holder)
-        for verdict, holder in zip(verdicts, holders, strict=True)
-    ]
+    parts = stretches(accounted(ticks, verdicts), _is_plain)
+    return with_holders(verdicts, [holder for part in parts for holder in _enter_all(turn, part)])
 
 
 def _move_all(turn: Turn, ticks: Sequence[Tick]) -> list[Verdict]:

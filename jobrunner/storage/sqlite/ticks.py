@@ -11,7 +11,7 @@ from ...durations import Micros
 from ...model import FINAL, NewRun, Reason, State
 from .. import Tick, Verdict
 from ..overlap import Standing, behind, is_in_the_way, is_superseded, naming
-from ..stretches import stretches
+from ..stretches import accounted, stretches, with_holders
 from .many import Many
 from .rows import insert_ticks, is_plain_tick
 from .waits import Changes, add_all, cancel, holder_of, resolve_all, seq_of
@@ -98,15 +98,8 @@ def forget_all_but(connection: sqlite3.Connection, keep: Collection[str]) -> Non
 def tick_all(connection: sqlite3.Connection, ticks: Sequence[Tick]) -> list[Verdict]:
     """Account for ticks, in this order: a later one sees the runs of those before it."""
     verdicts = _move_all(connection, ticks)
-    mine = [
-        tick if verdict.accounted else tick._replace(run=None)
-        for tick, verdict in zip(ticks, verdicts, strict=True)
-    ]
-    holders = [holder for part in stretches(mine, _is_plain) for holder in _enter_all(connection, part)]
-    return [
-        verdict if holder is None else verdict._replace(holder=holder)
-        for verdict, holder in zip(verdicts, holders, strict=True)
-    ]
+    parts = stretches(accounted(ticks, verdicts), _is_plain)
+    return with_holders(verdicts, [holder for part in parts for holder in _enter_all(connection, part)])
 
 
 def _move_all(connection: sqlite3.Connection, ticks: Sequence[Tick]) -> list[Verdict]:
